@@ -2,10 +2,12 @@
 //! been away. A process that serves one request connects once, and only when its session is used.
 
 use std::error::Error as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use cgi_session::{Error, Result};
+
+use crate::lock;
 
 /// So many idle connections are kept.
 const KEPT: usize = 16;
@@ -55,6 +57,8 @@ struct Failure {
     error: Error,
     pause: Duration,
     since: Instant,
+    /// Lives as long as the attempt that was made after the pause.
+    attempt: Weak<()>,
 }
 
 impl<E: Connect> Pool<E> {
@@ -74,7 +78,7 @@ impl<E: Connect> Pool<E> {
     }
 
     /// A connection that works, and its generation. Shortly after an attempt that failed there is no
-    /// other: the answer is the same error.
+    /// other, and then one at a time: the answer is the same error.
     ///
     /// # Errors
     ///
@@ -85,7 +89,7 @@ impl<E: Connect> Pool<E> {
                 return Ok((connection, generation));
             }
             // Then neither do those that lay there for longer, and each would be waited for.
-            Self::close_idle_since(since, self.state());
+            Self::close_idle_since(since, lock(&self.state));
         }
         self.connect()
     }
@@ -97,17 +101,20 @@ impl<E: Connect> Pool<E> {
     /// As [`Connect::connect`].
     pub fn connect(&self) -> Result<(E::Connection, u64)> {
         let started = Instant::now();
+        let attempt = Arc::new(());
         let generation = {
-            let state = self.state();
-            if let Some(failure) = &state.failure
-                && started < failure.since + failure.pause
-            {
-                return Err(again(&failure.error));
+            let mut state = lock(&self.state);
+            if let Some(failure) = &mut state.failure {
+                let is_paused = started < failure.since + failure.pause;
+                if is_paused || failure.attempt.strong_count() > 0 {
+                    return Err(again(&failure.error));
+                }
+                failure.attempt = Arc::downgrade(&attempt);
             }
             state.generation
         };
         let connected = self.engine.connect();
-        let failure = &mut self.state().failure;
+        let failure = &mut lock(&self.state).failure;
         match &connected {
             Ok(_) => *failure = None,
             // Of attempts that fail together, the first makes the pause longer.
@@ -119,6 +126,7 @@ impl<E: Connect> Pool<E> {
                     error: again(error),
                     pause,
                     since: Instant::now(),
+                    attempt: Weak::new(),
                 });
             }
         }
@@ -127,7 +135,7 @@ impl<E: Connect> Pool<E> {
 
     /// Gives back a connection that works. Any other is dropped instead.
     pub fn keep(&self, connection: E::Connection, generation: u64) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.idle.len() < KEPT && state.generation == generation {
             state.idle.push((connection, Instant::now()));
         }
@@ -139,7 +147,7 @@ impl<E: Connect> Pool<E> {
     /// Closes the idle connections, and those in use when they are given back: what was true
     /// of one of them is true of all.
     pub fn close(&self) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         // In one step: one that is taken in between would be kept as of the new generation.
         state.generation += 1;
         Self::close_idle_since(Instant::now(), state);
@@ -148,7 +156,7 @@ impl<E: Connect> Pool<E> {
     /// Also forgets that there was none.
     pub fn reset(&self) {
         self.close();
-        self.state().failure = None;
+        lock(&self.state).failure = None;
     }
 
     /// Closes the connections that were given back then or before.
@@ -161,13 +169,9 @@ impl<E: Connect> Pool<E> {
     }
 
     fn pop(&self) -> Option<(E::Connection, Instant, u64)> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let (connection, since) = state.idle.pop()?;
         Some((connection, since, state.generation))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<E::Connection>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,18 +194,14 @@ fn again(error: &Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-    use std::sync::{Arc, Weak};
-
     use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
     /// Connects as often as it is let, and numbers its connections.
     #[derive(Default)]
     struct Counting {
         attempts: AtomicU32,
         is_down: AtomicBool,
-        /// Another attempt begins and ends while this one lasts.
-        is_joined: AtomicBool,
         pool: Weak<Pool<Counting>>,
     }
 
@@ -221,10 +221,6 @@ mod tests {
 
         fn connect(&self) -> Result<Numbered> {
             let number = self.attempts.fetch_add(1, Relaxed);
-            if self.is_joined.swap(false, Relaxed) {
-                let pool = self.pool.upgrade().unwrap();
-                pool.connect().map(drop).unwrap_err();
-            }
             if self.is_down.load(Relaxed) {
                 return Err(Error::unavailable("cannot connect", "refused").with_hint("start it"));
             }
@@ -253,11 +249,11 @@ mod tests {
         let [in_use, one, other] = [(); 3].map(|()| pool.take().unwrap());
         keep(one);
         keep(other);
-        for (_, since) in &mut pool.state().idle {
+        for (_, since) in &mut lock(&pool.state).idle {
             *since = since.checked_sub(MAX_IDLE).unwrap();
         }
         keep(in_use);
-        assert_eq!(pool.state().idle.len(), 1);
+        assert_eq!(lock(&pool.state).idle.len(), 1);
         assert_eq!(pool.take().unwrap().0.0, 0);
     }
 
@@ -274,7 +270,7 @@ mod tests {
             pool.close();
             assert_eq!(failed().one_line(), error.one_line());
             assert_eq!(pool.engine().attempts.load(Relaxed), attempt);
-            let failure = &mut pool.state().failure;
+            let failure = &mut lock(&pool.state).failure;
             let failure = failure.as_mut().unwrap();
             let expected = FIRST_PAUSE * 2_u32.pow(attempt - 1);
             assert_eq!(failure.pause, expected.min(MAX_PAUSE));
@@ -282,17 +278,6 @@ mod tests {
         }
         pool.engine().is_down.store(false, Relaxed);
         drop(pool.take().unwrap());
-        assert!(pool.state().failure.is_none());
-    }
-
-    #[test]
-    fn attempts_that_fail_together_make_the_pause_longer_once() {
-        let pool = counting();
-        pool.engine().is_down.store(true, Relaxed);
-        pool.engine().is_joined.store(true, Relaxed);
-        pool.take().map(drop).unwrap_err();
-        assert_eq!(pool.engine().attempts.load(Relaxed), 2);
-        let state = pool.state();
-        assert_eq!(state.failure.as_ref().unwrap().pause, FIRST_PAUSE);
+        assert!(lock(&pool.state).failure.is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! The pool, used by several threads at once.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -78,4 +79,66 @@ fn a_failure_that_may_pass_is_remembered_as_one() {
     let pool = Pool::new(Held);
     let statuses = [(); 2].map(|()| pool.take().unwrap_err().status().as_u16());
     assert_eq!(statuses, [503, 503]);
+}
+
+/// Refuses every connection, after something that depends on how many it has refused.
+struct Refusing<F>(AtomicU32, F);
+
+impl<F: Fn(u32) + Send + Sync> Connect for Refusing<F> {
+    type Connection = ();
+
+    fn connect(&self) -> Result<()> {
+        (self.1)(self.0.fetch_add(1, Relaxed));
+        Err(Error::unavailable("cannot connect", "no answer in time"))
+    }
+
+    fn is_alive(&self, (): &mut ()) -> bool {
+        true
+    }
+}
+
+/// So long after a first failure another attempt is made, and after a second one none.
+const PAUSE: Duration = Duration::from_millis(150);
+
+#[test]
+fn attempts_that_fail_together_make_the_pause_longer_once() {
+    let both = Barrier::new(2);
+    let meet = |number| {
+        if number < 2 {
+            both.wait();
+        }
+    };
+    let pool = Pool::new(Refusing(AtomicU32::new(0), meet));
+    let attempt = || pool.take().unwrap_err();
+    thread::scope(|scope| {
+        scope.spawn(attempt);
+        scope.spawn(attempt);
+    });
+    thread::sleep(PAUSE);
+    attempt();
+    assert_eq!(pool.engine().0.load(Relaxed), 3);
+}
+
+#[test]
+fn after_a_failure_one_attempt_is_made_at_a_time() {
+    let step = Barrier::new(2);
+    let last = |number| {
+        if number == 1 {
+            // It has begun, and ends when the test says so.
+            step.wait();
+            step.wait();
+        }
+    };
+    let pool = Pool::new(Refusing(AtomicU32::new(0), last));
+    let attempt = || pool.take().unwrap_err();
+    attempt();
+    thread::sleep(PAUSE);
+    thread::scope(|scope| {
+        scope.spawn(attempt);
+        step.wait();
+        let told = attempt().one_line();
+        let attempts = pool.engine().0.load(Relaxed);
+        step.wait();
+        assert_eq!((attempts, &*told), (2, "cannot connect: no answer in time"));
+    });
 }
