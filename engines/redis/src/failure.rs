@@ -95,6 +95,17 @@ fn meaning(error: &RedisError, cause: &str, is_one_of_several: bool) -> (bool, &
     }
 }
 
+/// The error that ended a script. Before version 7 the server tells it behind that of the script.
+pub(super) fn of_script(error: RedisError) -> RedisError {
+    if let Some((at, inner)) = error.detail().and_then(|it| it.split_once(": -"))
+        && at.starts_with("Error running script")
+        && let Ok(answer) = redis::parse_redis_value(format!("-{inner}\r\n").as_bytes())
+    {
+        return answer.extract_error().err().unwrap_or(error);
+    }
+    error
+}
+
 /// Whether the server has closed the connection, may only read by now, has lost its replicas, or cannot be
 /// reached, so that whatever was to be done there can be done again elsewhere.
 pub(super) fn is_stale(error: &RedisError) -> bool {
@@ -144,5 +155,18 @@ mod tests {
         assert!(!may_be_done(&error(io::ErrorKind::BrokenPipe)));
         assert!(may_be_done(&error(io::ErrorKind::ConnectionReset)));
         assert!(may_be_done(&error(io::ErrorKind::WouldBlock)));
+    }
+
+    #[test]
+    fn an_error_of_a_script_is_that_of_its_command_before_version_7_too() {
+        let told = |text| {
+            let at = "-ERR Error running script (call to f_0a): @user_script:9: @user_script: 9";
+            let answer = redis::parse_redis_value(format!("{at}: {text}\r\n").as_bytes());
+            of_script(answer.and_then(redis::Value::extract_error).unwrap_err())
+        };
+        let replica = told("-READONLY You can't write against a read only replica.");
+        assert!(is_stale(&replica) && !leaves_in_step(&replica));
+        let full = told("-OOM command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(explain("save", "", &full).status(), 503);
     }
 }

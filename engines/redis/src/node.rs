@@ -13,6 +13,7 @@ use redis::{
 };
 use scopeguard::{OnSuccess, ScopeGuard, guard_on_success};
 
+use super::failure::of_script;
 use super::place::{Address, Place};
 use super::record::Field;
 use super::scripts::{Reply, Script};
@@ -197,7 +198,8 @@ impl Link {
         let deadline = shown.saturating_add(millis(since.elapsed() + self.patience()));
         let mut call = script.code().key(key);
         call.arg((deadline, is_repeated, name, arguments));
-        let mut parts = call.invoke::<Vec<Field>>(self.connection())?.into_iter();
+        let answer = call.invoke::<Vec<Field>>(self.connection());
+        let mut parts = answer.map_err(of_script)?.into_iter();
         let word = parts.next().flatten().unwrap_or_default();
         Ok(Reply {
             word: String::from_utf8_lossy(&word).into_owned(),
