@@ -1,7 +1,7 @@
 //! The database's file: found, checked and opened, and what its errors mean.
 
 use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -62,24 +62,19 @@ impl Database {
             return Ok(None);
         };
         let kept = lock(&self.idle).pop();
-        match kept {
-            // Else another file has taken its place.
-            Some(opened) if opened.file == file => Ok(Some(opened)),
-            _ => {
-                let connection = self.connect();
-                let connection = connection.map_err(|error| self.explain("open", error))?;
-                Ok(Some(Opened { connection, file }))
-            }
+        // Else another file has taken its place.
+        if let Some(opened) = kept.filter(|opened| opened.file == file) {
+            return Ok(Some(opened));
         }
+        let connection = self.connect();
+        let connection = connection.map_err(|error| self.explain("open", error))?;
+        Ok(Some(Opened { connection, file }))
     }
 
     /// Makes the file, empty and for us alone; one that is there already is left as it is. For one
     /// process at a time: it removes what another one has left that died here.
     pub(super) fn make_file(&self) -> Result<()> {
-        let failed = |error| {
-            let error = Error::io("cannot create the database", &self.path, error);
-            error.with_hint(self.advice())
-        };
+        let failed = |error| self.inaccessible("cannot create the database", error);
         let new = with_suffix(&self.path, NEW);
         remove(&new).map_err(failed)?;
         let mut options = OpenOptions::new();
@@ -126,10 +121,7 @@ impl Database {
         let metadata = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(Error::io("cannot examine the database", &self.path, error)
-                    .with_hint(self.advice()));
-            }
+            Err(error) => return Err(self.inaccessible("cannot examine the database", error)),
         };
         let refused = |reason: &str, hint: &str| {
             let error = Error::refused(&self.path, reason);
@@ -184,6 +176,10 @@ impl Database {
         Error::store(format!("cannot {action} {path}"), error).with_hint(hint)
     }
 
+    fn inaccessible(&self, action: &'static str, error: io::Error) -> Error {
+        Error::io(action, &self.path, error).with_hint(self.advice())
+    }
+
     fn advice(&self) -> String {
         let directory = self.path.parent().unwrap_or(&self.path);
         format!(
@@ -202,7 +198,7 @@ pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Transaction<'_>
 }
 
 /// Deletes a file, if there is one.
-pub(super) fn remove(path: &Path) -> std::io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed,

@@ -71,8 +71,14 @@ fn meaning(code: u16) -> (Kind, &'static str) {
         ),
         // ER_DISK_FULL, ER_RECORD_FILE_FULL
         1021 | 1114 => (Kind::Unavailable, "make room on the server's disk"),
-        // ER_OUTOFMEMORY, ER_OUT_OF_SORTMEMORY, ER_OUT_OF_RESOURCES
-        1037 | 1038 | 1041 => (
+        // ER_SERVER_OFFLINE_MODE
+        3032 => (Kind::ReadOnly, "set offline_mode of the server to OFF"),
+        // ER_HOST_IS_BLOCKED
+        1129 => (Kind::Unavailable, "try: mariadb-admin flush-hosts"),
+        // A server behind ProxySQL does not answer it in time.
+        9001 => (Kind::Unavailable, ""),
+        // ER_OUTOFMEMORY, ER_OUT_OF_SORTMEMORY, ER_OUT_OF_RESOURCES, ER_CANT_CREATE_THREAD, ER_LOCK_TABLE_FULL
+        1037 | 1038 | 1041 | 1135 | 1206 => (
             Kind::Unavailable,
             "the server is out of memory; see its log",
         ),

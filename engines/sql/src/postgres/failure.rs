@@ -69,6 +69,8 @@ fn meaning(code: &SqlState) -> (Kind, &'static str) {
             Kind::Refused,
             "the user needs SELECT, INSERT, UPDATE and DELETE on both tables, and to make them, CREATE",
         ),
+        // transaction_timeout, which the library does not know.
+        _ if code.code() == "25P04" => (Kind::Ended, "it will serve again by itself"),
         _ => match class {
             // Another change came first.
             "40" => (Kind::Conflict, ""),

@@ -117,3 +117,39 @@ fn a_server_that_logs_statements_says_what_to_set() {
     assert_eq!(problems.len(), 1);
     says(&problems[0], "binlog_format to ROW or MIXED");
 }
+
+#[test]
+fn what_a_server_does_not_do_for_a_while_is_503() {
+    for server in shared_servers() {
+        let store = server.installed("passing", &[]);
+        let trigger = "TRIGGER passing BEFORE INSERT ON \"passing\" FOR EACH ROW";
+        let codes: &[&str] = match server.kind() {
+            // transaction_timeout
+            "postgres" => &["25P04"],
+            // Offline mode, no thread, no room for locks, ProxySQL's limit of time, a host that is blocked
+            _ => &["3032", "1135", "1206", "9001", "1129"],
+        };
+        for code in codes {
+            match server.kind() {
+                "postgres" => server.run_all(&[
+                    &format!(
+                        "CREATE OR REPLACE FUNCTION passing() RETURNS trigger LANGUAGE plpgsql AS \
+                         'BEGIN RAISE EXCEPTION $$no$$ USING ERRCODE = $${code}$$; END'"
+                    ),
+                    &format!("CREATE OR REPLACE {trigger} EXECUTE FUNCTION passing()"),
+                ]),
+                _ => server.run_all(&[
+                    "DROP TRIGGER IF EXISTS passing",
+                    &format!("CREATE {trigger} SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {code}"),
+                ]),
+            }
+            let now = SystemTime::now();
+            let id = SessionId::generate().unwrap();
+            let error = store
+                .create(&id.digest(), &record(1, now), now)
+                .err()
+                .unwrap();
+            assert_eq!(error.status(), 503, "{code}: {error}");
+        }
+    }
+}
