@@ -181,7 +181,7 @@ fn a_slow_request_cannot_save_over_what_another_one_saved_since() {
     assert_eq!(count(&stored.record), 1);
     is_lost(slow.check());
     let lost = slow.commit(&record(10, now), now);
-    fails(lost, 503, "lockLease*nothing of this one was saved");
+    fails(lost, 503, "lockLease*nothing of this request was saved");
     quick.commit(&record(2, now), now).unwrap();
     drop(quick);
     is_lost(slow.commit(&record(10, now), now));
