@@ -33,7 +33,7 @@ impl Subject {
     /// Every store that this machine has, of those that `ENGINES_ONLY` names.
     pub(crate) fn all() -> Outcome<Vec<Self>> {
         let only = env::var("ENGINES_ONLY").unwrap_or_default();
-        let wants = |name: &str| only.is_empty() || only.split(',').any(|it| name.starts_with(it));
+        let wants = |name: &str| only.is_empty() || only.split(',').any(|it| it == name);
         let mut all = vec![below_target("file", "storageFileDir", "sessions")?];
         if wants("sqlite") {
             all.push(below_target("sqlite", "database", "sessions.db")?);

@@ -22,7 +22,7 @@ use crate::http::params::Params;
 use crate::http::request::Request;
 use crate::http::stream::StreamEnd;
 use crate::session::SessionManager;
-use crate::session::lazy_manager::LazyManager;
+use crate::session::lazy_manager::{LazyManager, RETRY};
 use crate::store::StoreKind;
 
 /// The longest that an unread body is read for, and the longest pause in it.
@@ -156,8 +156,9 @@ struct StandardInput {
 impl Read for StandardInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let pace = self.pace.get_or_insert_with(|| {
-            let limits = self.limits.configured(&self.manager);
-            Pace::of_body(&limits)
+            // A body may come before the session. Where there is no configuration, the defaults count.
+            let _ = self.manager.get(RETRY);
+            Pace::of_body(&self.limits.configured(&self.manager))
         });
         let started = Instant::now();
         if !is_readable(pace.left()) {

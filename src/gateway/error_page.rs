@@ -52,6 +52,8 @@ pub(crate) enum Reason {
     Status(StatusCode),
     /// Its session has another id by now, which the client has or is about to get.
     Replaced { is_get: bool },
+    /// It asks for a role that the program does not have.
+    Role,
 }
 
 impl Reason {
@@ -99,7 +101,7 @@ impl Reason {
             Reason::Status(StatusCode::SERVICE_UNAVAILABLE) => {
                 page.with_header(RETRY_AFTER, after("5"))
             }
-            Reason::Status(_) => page,
+            Reason::Status(_) | Reason::Role => page,
             Reason::Replaced { is_get } => {
                 let page = page.with_header(RETRY_AFTER, after("1"));
                 if is_get {
@@ -117,10 +119,13 @@ impl Reason {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Your session was renewed while this request was under way. Please reload the page.",
             ),
+            Reason::Role => (StatusCode::FORBIDDEN, UNUSABLE),
             Reason::Status(status) => (status, text_of(status)),
         }
     }
 }
+
+const UNUSABLE: &str = "The server cannot use this request.";
 
 fn text_of(status: StatusCode) -> &'static str {
     match status {
@@ -133,7 +138,7 @@ fn text_of(status: StatusCode) -> &'static str {
         StatusCode::CONFLICT => {
             "You are logged in as often as is allowed. Please log out in another browser first."
         }
-        _ if status.is_client_error() => "The server cannot use this request.",
+        _ if status.is_client_error() => UNUSABLE,
         _ => "The server could not answer this request. Please try again later.",
     }
 }

@@ -73,11 +73,18 @@ impl CustomStore {
         })
     }
 
-    fn lease(&self, key: &str, lock: SessionLock, record: &Record, row: Row) -> CustomLease {
+    fn lease(
+        &self,
+        key: &str,
+        lock: SessionLock,
+        record: &Record,
+        (text, row): (String, Row),
+    ) -> CustomLease {
         CustomLease {
             shared: Arc::clone(&self.shared),
             key: key.to_owned(),
             record: record.clone(),
+            text,
             row,
             _lock: lock,
         }
@@ -133,7 +140,7 @@ impl Store for CustomStore {
             version: present.map(|(data, _)| version_of(&data)),
             end: 0,
         };
-        let mut lease = Box::new(self.lease(key, lock, record, row));
+        let mut lease = Box::new(self.lease(key, lock, record, (String::new(), row)));
         match lease.commit(record, now) {
             Ok(()) => Ok(Some(lease)),
             // Another machine has made it.
@@ -162,10 +169,10 @@ impl Store for CustomStore {
             self.shared.delete(key, row)?;
             return Ok(None);
         }
-        let Some(record) = parse(key, data)? else {
+        let Some(record) = parse(key, data.clone())? else {
             return Ok(None);
         };
-        let lease = Box::new(self.lease(key, lock, &record, row));
+        let lease = Box::new(self.lease(key, lock, &record, (data, row)));
         Ok(Some((self.shared.stored(record, end, now), lease)))
     }
 
@@ -260,12 +267,10 @@ impl CustomStoreInner {
     }
 
     /// Saves a record over the row of this version, if the functions look at that.
-    fn save(&self, key: &str, before: Option<u64>, record: &Record, end: u64) -> Result<Row> {
-        let text = failed("save", key, String::from_utf8(record.to_json()))?;
-        let text = text.replacen('{', &["{", &blanks()?].concat(), 1);
-        let row = Row::of(&text, end);
-        if !self.save_if(key, before, &text, row)? {
-            failed("save", key, self.functions.save(key, &text, end))?;
+    fn save(&self, key: &str, before: Option<u64>, text: &str, end: u64) -> Result<Row> {
+        let row = Row::of(text, end);
+        if !self.save_if(key, before, text, row)? {
+            failed("save", key, self.functions.save(key, text, end))?;
         }
         Ok(row)
     }
@@ -310,10 +315,13 @@ impl CustomStoreInner {
             return Ok(());
         };
         // It may have been saved since it was read.
-        if let Some((Stored { record, .. }, row)) = self.find(key, now)?
-            && let Some(end) = self.expiry.renewed(&record, row.end, now)
+        if let Some((data, end)) = self.load(key)?
+            && !has_passed(end, now)
+            && let Some(record) = parse(key, data.clone())?
+            && let Some(new_end) = self.expiry.renewed(&record, end, now)
         {
-            match self.save(key, row.version, &record, end) {
+            // Of the same text, and so of the same version: who holds the session elsewhere may still save it.
+            match self.save(key, Some(version_of(&data)), &data, new_end) {
                 // What another machine has saved is newer.
                 Ok(_) | Err(Error::LeaseLost) => {}
                 Err(error) => return Err(error),
@@ -377,8 +385,9 @@ fn failed<T>(
 struct CustomLease {
     shared: Arc<CustomStoreInner>,
     key: String,
-    /// As it is stored.
     record: Record,
+    /// As it is stored.
+    text: String,
     row: Row,
     _lock: SessionLock,
 }
@@ -387,7 +396,10 @@ impl Lease for CustomLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.shared.max_record_bytes)?;
         let (shared, before) = (&self.shared, self.row.version);
-        self.row = shared.save(&self.key, before, record, shared.expiry.end(record, now))?;
+        let text = failed("save", &self.key, String::from_utf8(record.to_json()))?;
+        let text = text.replacen('{', &["{", &blanks()?].concat(), 1);
+        self.row = shared.save(&self.key, before, &text, shared.expiry.end(record, now))?;
+        self.text = text;
         self.record = record.clone();
         Ok(())
     }
@@ -395,7 +407,7 @@ impl Lease for CustomLease {
     fn touch(&mut self, now: SystemTime) -> Result<()> {
         let shared = &self.shared;
         if let Some(end) = shared.expiry.renewed(&self.record, self.row.end, now) {
-            match shared.save(&self.key, self.row.version, &self.record, end) {
+            match shared.save(&self.key, self.row.version, &self.text, end) {
                 Ok(row) => self.row = row,
                 // What another machine has saved is newer, and nothing of this request was to be saved.
                 Err(Error::LeaseLost) => {}

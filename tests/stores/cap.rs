@@ -59,6 +59,19 @@ fn no_new_session_waits_for_a_clean_up() {
 }
 
 #[test]
+fn the_first_creators_at_once_wait_for_a_number_and_are_not_refused() {
+    for _ in 0..10 {
+        let place = Place::with(&[("maxSessions", "1000"), ("whenFull", "refuse")]);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert!(full_error(&place, SystemTime::now()).is_none()));
+            }
+        });
+        assert_eq!((place.sessions(), place.count()), (8, 8));
+    }
+}
+
+#[test]
 fn sessions_with_an_end_far_ahead_make_room_too() {
     let place = Place::with(&[("maxSessions", "10")]);
     for n in 0..40 {

@@ -267,6 +267,23 @@ fn without_versions_the_later_of_two_machines_overwrites_what_the_other_has_save
 }
 
 #[test]
+fn a_use_that_another_machine_notes_leaves_the_version() {
+    let place = tempfile::tempdir().unwrap();
+    let [here, there] = two_machines(place.path(), Rows::comparing);
+    let (now, session) = (
+        SystemTime::now(),
+        create(&here, 1, SystemTime::now()).0.digest(),
+    );
+    let mut lease = there.lock(&session, WAIT, now).unwrap().unwrap().1;
+    let later = now + Duration::from_secs(600);
+    here.read(&session, later).unwrap().unwrap();
+    let mut reader = here.lock(&session, WAIT, later).unwrap().unwrap().1;
+    reader.touch(later + Duration::from_secs(600)).unwrap();
+    lease.commit(&record(2, later), later).unwrap();
+    assert_eq!(counted(&here, &session), Some(2));
+}
+
+#[test]
 fn the_same_record_that_is_saved_again_has_another_version() {
     let place = tempfile::tempdir().unwrap();
     let [here, there] = two_machines(place.path(), Rows::comparing);

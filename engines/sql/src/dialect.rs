@@ -27,8 +27,8 @@ pub(super) struct Dialect {
     /// What to do when the server does not answer.
     pub(super) advice: &'static str,
     /// What is said first: settings of the connection. The first answer is 1 where another client had the connection
-    /// before and its settings were not reset. The server ends a connection that is silent for longer than this.
-    pub(super) settings: fn(Duration) -> Script,
+    /// before and its settings were not reset. For how long the connection may be silent, and a statement take.
+    pub(super) settings: fn(Duration, Duration) -> Script,
     /// Ends the waiting of a transaction for rows and locks after about this time. None where that is a setting; each
     /// statement outside of a transaction is one by itself there, whatever travels with it.
     pub(super) limit: fn(Duration) -> Option<String>,

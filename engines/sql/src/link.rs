@@ -58,7 +58,7 @@ impl Connector {
             is_kept: false,
             generation: None,
         };
-        let mut script = (self.dialect.settings)(lease);
+        let mut script = (self.dialect.settings)(lease, patience);
         script.push(question);
         let answers = link.run(&script);
         if answers.number(0) == 1 {

@@ -69,7 +69,7 @@ fn options(address: &Address, tls: Option<SslOpts>) -> Result<Opts, Failure> {
     })
 }
 
-fn settings(lease: Duration) -> Script {
+fn settings(lease: Duration, _: Duration) -> Script {
     let seconds = lease.as_secs().clamp(1, 1 << 20);
     let settings = format!(
         "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, \

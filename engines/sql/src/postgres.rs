@@ -128,8 +128,9 @@ where
     Err(failed)
 }
 
-fn settings(lease: Duration) -> Script {
-    let (lease, wait) = (milliseconds(lease), milliseconds(ROW_WAIT));
+fn settings(lease: Duration, patience: Duration) -> Script {
+    let wait = ROW_WAIT.max(patience / 10);
+    let (lease, wait) = (milliseconds(lease), milliseconds(wait));
     let settings = [
         (IS_USED, "yes"),
         // A host that is gone frees its locks before that.

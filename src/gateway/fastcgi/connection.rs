@@ -14,7 +14,6 @@ use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::Shutdown;
@@ -284,7 +283,7 @@ impl Connection {
         };
         if !(request.has_body || self.limits.authorizes && [role1, role0] == AUTHORIZER) {
             // lighttpd serves the file when an authorizer says nothing but that it is none.
-            let page = Reason::Status(StatusCode::FORBIDDEN).built_in();
+            let page = Reason::Role.built_in();
             let mut out = Vec::new();
             record::push_response(&mut out, id, &page, false, &[], EndStatus::UnknownRole);
             return self.end(request, &out);

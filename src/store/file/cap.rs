@@ -62,7 +62,18 @@ impl FileStoreInner {
         }
         // Before .gc is created, which would look like a clean-up of this moment.
         let last_sweep = self.last_sweep(now);
-        if let Some(sweep_lock) = self.directory.try_lock_or_create(SWEEP_LOCK)?
+        // Who knows no number has to wait for one.
+        let is_known = !count::read(self)?.is_unknown();
+        let wait = if is_known {
+            Duration::ZERO
+        } else {
+            self.config.lock_timeout
+        };
+        let sweep_lock = match self.directory.lock_or_create(SWEEP_LOCK, wait) {
+            Err(Error::Busy { .. }) if is_known => None,
+            locked => Some(locked?.0),
+        };
+        if let Some(sweep_lock) = sweep_lock
             && self.counted()?.sessions >= limit
             && !self.config.keeps_expired()
             && last_sweep.is_none_or(|age| age >= RECOUNT)

@@ -84,8 +84,13 @@ impl MemoryStoreInner {
         let [had, has] = both.map(|it| it.as_ref().and_then(|it| it.record.user()));
         if had != has {
             let mut users = lock(&self.users);
-            if let Some(sessions) = had.and_then(|user| users.get_mut(user)) {
+            if let Some(user) = had
+                && let Some(sessions) = users.get_mut(user)
+            {
                 sessions.remove(session);
+                if sessions.is_empty() {
+                    users.remove(user);
+                }
             }
             if let Some(user) = has {
                 users.entry(user.to_owned()).or_default().insert(*session);
