@@ -8,7 +8,7 @@ use cgi_session_kit::table::Table as _;
 use cgi_session_kit::waiting::Backoff;
 
 use super::cap;
-use super::dialect::{Failure, Kind};
+use super::dialect::{Failure, Kind, transaction};
 use super::lease::{SqlLease, Version};
 use super::link::ROW_WAIT;
 use super::lock::Locked;
@@ -86,12 +86,12 @@ impl SqlLease {
              VALUES ('{session}', {text}, {end}, {used}, {owner}, {version})",
             database.table()
         );
-        let key = database.key(session);
+        let key = database.key(session)?;
         // No other request sees the row before the commit, so that none can have its lock.
         let mut statements = vec![insertion, (dialect.lock)(&key, ROW_WAIT)];
         let room = cap::admit(database, record, now)?;
         statements.extend(room.as_ref().map(|(_, note)| note.clone()));
-        let (mut script, insert) = dialect.transaction(ROW_WAIT, statements);
+        let mut script = transaction(statements);
         let commit = script.len() - 1;
         let mut link = match room {
             Some((locked, _)) => {
@@ -115,7 +115,7 @@ impl SqlLease {
             };
         }
         // Without its lock it is stored, and cannot be changed by this request.
-        if answers.number(insert + 1) == 1 && answers.failure.is_none() {
+        if answers.number(2) == 1 && answers.failure.is_none() {
             self.locked = Some(Locked { link, key });
         }
         Ok(Insertion::Done)

@@ -27,10 +27,9 @@ pub(super) struct Dialect {
     /// What to do when the server does not answer.
     pub(super) advice: &'static str,
     /// What is said first: settings of the connection. The first answer is 1 where another client had the connection
-    /// before and its settings were not reset. For how long the connection may be silent, and a statement take.
+    /// before and its settings were not reset; then the schema. For how long it may be silent, and a statement take.
     pub(super) settings: fn(Duration, Duration) -> Script,
-    /// Ends the waiting of a transaction for rows and locks after about this time. None where that is a setting; each
-    /// statement outside of a transaction is one by itself there, whatever travels with it.
+    /// Has what travels behind it wait for rows and locks for no longer than this. None where that is a setting.
     pub(super) limit: fn(Duration) -> Option<String>,
     /// A statement that waits for the lock of a key, and answers 1 when it is had. An engine that waits for a time of its
     /// own returns when that is over, and is asked again.
@@ -38,8 +37,8 @@ pub(super) struct Dialect {
     /// A change, in a transaction of its own, and the end of the lock of a key when others can see it. The last
     /// statement answers 1 when the connection had the lock.
     pub(super) finish: fn(&str, &str) -> Script,
-    /// The key of the lock of this name, in statements.
-    pub(super) key: fn(&Address, &str) -> String,
+    /// The key of the lock of this number, in statements.
+    pub(super) key: fn(i64) -> String,
     /// The value 1 when the lock of a key is had at once; and when the connection had it, which ends.
     pub(super) try_lock: fn(&str) -> String,
     pub(super) unlock: fn(&str) -> String,
@@ -64,34 +63,13 @@ pub(super) struct Dialect {
     pub(super) connections: &'static str,
 }
 
-impl Dialect {
-    /// Statements that are carried out together or not at all, and each of which sees what was committed before.
-    /// With the number of the first one.
-    pub(super) fn transaction(&self, wait: Duration, statements: Script) -> (Script, usize) {
-        let limit = (self.limit)(wait);
-        if limit.is_none() && statements.len() == 1 {
-            return (statements, 0);
-        }
-        let mut script = vec!["START TRANSACTION".to_owned()];
-        script.extend(limit);
-        let first = script.len();
-        script.extend(statements);
-        script.push("COMMIT".to_owned());
-        (script, first)
-    }
-
-    /// The waiting for a lock and what is asked under it. With the number of the lock.
-    pub(super) fn lock_and_ask(&self, key: &str, wait: Duration, ask: &str) -> (Script, usize) {
-        if wait.is_zero() {
-            let lock = format!("SELECT {}", (self.try_lock)(key));
-            return (vec![lock, ask.to_owned()], 0);
-        }
-        let script = vec![(self.lock)(key, wait), ask.to_owned()];
-        match (self.limit)(wait) {
-            Some(_) => self.transaction(wait, script),
-            None => (script, 0),
-        }
-    }
+/// Statements that are carried out together or not at all, and each of which sees what was committed before. The first
+/// has the number 1.
+pub(super) fn transaction(statements: Script) -> Script {
+    let mut script = vec!["START TRANSACTION".to_owned()];
+    script.extend(statements);
+    script.push("COMMIT".to_owned());
+    script
 }
 
 /// One connection to a server.

@@ -50,7 +50,7 @@ mod state;
 mod sweep;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use cgi_session::store::{Expiry, check_size, has_passed};
@@ -110,6 +110,7 @@ impl SqlStore {
                 address,
                 dialect,
                 connect,
+                schema: OnceLock::new(),
             }),
             expiry: Expiry::new(&config),
             config,

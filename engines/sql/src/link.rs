@@ -1,5 +1,6 @@
 //! [`Connector`]: connections to tables of this version, kept in the pool, and what their failures mean.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use cgi_session::store::Expiry;
@@ -22,6 +23,8 @@ pub(super) struct Connector {
     pub(super) address: Address,
     pub(super) dialect: &'static Dialect,
     pub(super) connect: Box<Connect>,
+    /// Where the tables are among those of the server, as it says itself.
+    pub(super) schema: OnceLock<String>,
 }
 
 /// What the store, its leases and its clean-up have in common.
@@ -70,6 +73,9 @@ impl Connector {
         }
         let answers = answers.whole();
         let mut answers = answers.map_err(|failure| self.explain(action, failure))?;
+        let schema = answers.row(0).and_then(|row| row.text(1));
+        self.schema
+            .get_or_init(|| schema.unwrap_or_default().to_owned());
         Ok((link, answers.take_rows(script.len() - 1)))
     }
 

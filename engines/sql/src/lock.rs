@@ -6,6 +6,7 @@ use std::time::Duration;
 use cgi_session::Result;
 use cgi_session_kit::table::{Row, Table as _};
 use cgi_session_kit::waiting::Backoff;
+use sha2::{Digest as _, Sha256};
 
 use super::dialect::{Answers, Kind};
 use super::link::{Database, Link};
@@ -44,10 +45,18 @@ impl Locked {
 }
 
 impl Database {
-    /// The lock of a session or of something else, as the server knows it.
-    pub(super) fn key(&self, name: impl Display) -> String {
+    /// The lock of a session or of something else, as the server knows it, which has those of all tables together: the
+    /// first connection says where ours is.
+    pub(super) fn key(&self, name: impl Display) -> Result<String> {
         let server = self.server();
-        (server.dialect.key)(&server.address, &format!("{}/{name}", self.name()))
+        if server.schema.get().is_none() {
+            let (link, generation) = self.pool.take()?;
+            self.pool.keep(link, generation);
+        }
+        let schema = server.schema.get().map_or("", String::as_str);
+        let digest = Sha256::digest(format!("{schema}/{}/{name}", self.name()));
+        let number = digest.first_chunk().map(|first| i64::from_be_bytes(*first));
+        Ok((server.dialect.key)(number.unwrap_or_default()))
     }
 
     /// Waits for a lock, on this connection if one is given, and asks a question once it is had.
@@ -59,11 +68,14 @@ impl Database {
         action: &str,
         question: &str,
     ) -> Result<(Locked, Vec<Row>)> {
-        let (key, dialect) = (self.key(name), self.server().dialect);
+        let (key, dialect) = (self.key(name)?, self.server().dialect);
         let mut backoff = Backoff::new(wait);
         loop {
             let left = backoff.left();
-            let (script, lock) = dialect.lock_and_ask(&key, left, question);
+            let limit = (dialect.limit)(left).filter(|_| !left.is_zero());
+            let lock = limit.iter().len();
+            let mut script = Vec::from_iter(limit);
+            script.extend([(dialect.lock)(&key, left), question.to_owned()]);
             let (used, mut answers) = match link.take() {
                 Some(mut link) => {
                     let answers = link.run_within(&script, left);

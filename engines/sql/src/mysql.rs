@@ -6,12 +6,10 @@ mod wire;
 use std::time::Duration;
 
 use cgi_session::{Config, Result, StoreKind};
-use cgi_session_kit::push_hex;
 #[cfg(feature = "tls")]
 use cgi_session_kit::tls;
 use cgi_session_kit::url::Grammar;
 use mysql_async::{Opts, OptsBuilder, SslOpts};
-use sha2::{Digest as _, Sha256};
 
 use super::SqlStore;
 use super::address::{Address, Scheme, is_socket};
@@ -76,15 +74,8 @@ fn settings(lease: Duration, _: Duration) -> Script {
          innodb_lock_wait_timeout = 1, time_zone = '+00:00', wait_timeout = {seconds}"
     );
     let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-    vec![isolation.to_owned(), settings]
-}
-
-/// All databases share the names of locks, which are short. In their own, capital letters may make no difference.
-fn key(address: &Address, name: &str) -> String {
-    let name = format!("{}/{name}", address.database).to_lowercase();
-    let mut key = "'".to_owned();
-    push_hex(&mut key, &Sha256::digest(name)[..20]);
-    key + "'"
+    let found = "SELECT 0, DATABASE()".to_owned();
+    vec![found, isolation.to_owned(), settings]
 }
 
 const DIALECT: Dialect = Dialect {
@@ -94,7 +85,7 @@ const DIALECT: Dialect = Dialect {
     // The server counts the time that it waits in whole seconds.
     lock: |key, wait| format!("SELECT GET_LOCK({key}, {})", wait.as_secs().min(1)),
     finish: |change, key| vec![change.to_owned(), format!("SELECT RELEASE_LOCK({key})")],
-    key,
+    key: |number| format!("'cgi-session {number}'"),
     try_lock: |key| format!("GET_LOCK({key}, 0)"),
     unlock: |key| format!("RELEASE_LOCK({key})"),
     holder: |key| {

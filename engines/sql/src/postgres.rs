@@ -142,22 +142,26 @@ fn settings(lease: Duration, patience: Duration) -> Script {
         ("default_transaction_isolation", "read committed"),
     ];
     let set = settings.map(|(name, value)| format!("set_config('{name}', '{value}', false)"));
-    let is_used = format!("SELECT CAST(current_setting('{IS_USED}', true) = 'yes' AS int)");
-    vec![is_used, format!("SELECT {}", set.join(", "))]
+    let is_used = format!("CAST(current_setting('{IS_USED}', true) = 'yes' AS int)");
+    let found = format!("SELECT {is_used}, current_schema()");
+    vec![found, format!("SELECT {}", set.join(", "))]
 }
 
 const DIALECT: Dialect = Dialect {
     advice: "is the server running, and does this program reach it? try: pg_isready",
     settings,
     limit: |wait| Some(format!("SET LOCAL lock_timeout = {}", milliseconds(wait))),
-    lock: |key, _| format!("SELECT 1 FROM pg_advisory_lock({key})"),
+    lock: |key, wait| match wait {
+        Duration::ZERO => format!("SELECT {}", (DIALECT.try_lock)(key)),
+        _ => format!("SELECT 1 FROM pg_advisory_lock({key})"),
+    },
     // The transaction takes the lock over from the connection, and gives it up when others can see what it did.
     finish: |change, key| {
         let unlock = (DIALECT.unlock)(key);
         let unlock = format!("CASE WHEN pg_try_advisory_xact_lock({key}) THEN {unlock} END");
         vec![format!("{change} RETURNING {unlock}")]
     },
-    key: |_, name| format!("hashtextextended(CAST(current_schema() AS text) || '/{name}', 0)"),
+    key: |number| format!("'{number}'"),
     try_lock: |key| format!("CAST(pg_try_advisory_lock({key}) AS int)"),
     unlock: |key| format!("CAST(pg_advisory_unlock({key}) AS int)"),
     holder: |key| {

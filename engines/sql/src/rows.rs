@@ -8,7 +8,7 @@ use cgi_session_kit::reading;
 use cgi_session_kit::rows::Deleter;
 use cgi_session_kit::table::{Row, Table};
 
-use super::dialect::Kind;
+use super::dialect::{Kind, transaction};
 use super::link::{Database, Link, ROW_WAIT};
 
 impl Table for Database {
@@ -30,8 +30,8 @@ impl Table for Database {
     }
 
     fn try_change(&self, action: &str, statement: &str) -> Result<()> {
-        let dialect = self.server().dialect;
-        let (script, _) = dialect.transaction(Duration::ZERO, vec![statement.to_owned()]);
+        let mut script = Vec::from_iter((self.server().dialect.limit)(Duration::ZERO));
+        script.push(statement.to_owned());
         self.complete(action, &script, Duration::ZERO).map(drop)
     }
 }
@@ -77,11 +77,12 @@ impl Deleter for Rows<'_> {
         condition: Option<&str>,
     ) -> Result<Vec<SessionDigest>> {
         let (database, dialect) = (self.database, self.database.server().dialect);
-        let columns = |sessions: &[SessionDigest], of: fn(&str) -> String| {
-            let columns = sessions.iter().map(|session| of(&database.key(session)));
-            format!("SELECT {}", columns.collect::<Vec<_>>().join(", "))
+        let columns = |sessions: &[SessionDigest], of: fn(&str) -> String| -> Result<String> {
+            let column = |session| Ok(of(&database.key(session)?));
+            let columns = sessions.iter().map(column).collect::<Result<Vec<_>>>()?;
+            Ok(format!("SELECT {}", columns.join(", ")))
         };
-        let answered = self.ask(action, &columns(sessions, dialect.try_lock))?;
+        let answered = self.ask(action, &columns(sessions, dialect.try_lock)?)?;
         let is_had = |at| answered.first().is_some_and(|row| row.number(at) == 1);
         let had = sessions.iter().enumerate().filter(|(at, _)| is_had(*at));
         let mut had: Vec<_> = had.map(|(_, session)| *session).collect();
@@ -90,10 +91,13 @@ impl Deleter for Rows<'_> {
         }
         let deletions = condition.map(|condition| {
             let one = |session| format!("{} AND {condition}", database.deletion(session));
-            dialect.transaction(ROW_WAIT, had.iter().map(one).collect())
+            let limit = (dialect.limit)(ROW_WAIT);
+            let first = 1 + limit.iter().len();
+            let statements = limit.into_iter().chain(had.iter().map(one));
+            (transaction(statements.collect()), first)
         });
         let (mut script, mut statement) = deletions.unwrap_or_default();
-        let unlock = columns(&had, dialect.unlock);
+        let unlock = columns(&had, dialect.unlock)?;
         script.push(unlock.clone());
         let answers = self.link.run(&script);
         if let Some(Kind::Locked | Kind::Conflict) = answers.kind() {
