@@ -35,7 +35,7 @@ pub(super) struct Dialect {
     /// own returns when that is over, and is asked again.
     pub(super) lock: fn(&str, Duration) -> String,
     /// A change, in a transaction of its own, and the end of the lock of a key when others can see it. The last
-    /// statement answers 1 when the connection had the lock.
+    /// statement answers 1 when the connection had the lock, or nothing.
     pub(super) finish: fn(&str, &str) -> Script,
     /// The key of the lock of this number, in statements.
     pub(super) key: fn(i64) -> String,

@@ -7,7 +7,7 @@
 //! open while a page is made. The server gives it up when the connection ends, however the program ends, and ends a
 //! connection that is silent for longer than `lockLease`. Readers see what was committed last, and wait for nothing.
 //!
-//! The last write and the end of the lock are one message: `UPDATE …; SELECT RELEASE_LOCK(…)`. The lock ends behind the
+//! The last write and the end of the lock are one message: `UPDATE …; DO RELEASE_LOCK(…)`. The lock ends behind the
 //! commit, or the next holder would not see the change. Where a message is one transaction, as in `PostgreSQL`, that takes
 //! the lock over from the connection. The record is read behind the lock by a statement of its own, READ COMMITTED
 //! whatever the server's default is: under a stricter one it would be what it was before the lock was had.

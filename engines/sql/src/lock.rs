@@ -26,9 +26,12 @@ impl Locked {
 
     /// Gives the connection back after a script whose statement `unlock` has given up the lock.
     pub(super) fn unlocked(self, database: &Database, answers: &Answers, unlock: usize) {
-        if answers.number(unlock) == 1 {
+        if answers.failure.is_some() {
+            return;
+        }
+        if answers.row(unlock).is_none_or(|row| row.number(0) == 1) {
             database.keep(self.link);
-        } else if answers.failure.is_none() {
+        } else {
             log::error!(
                 "a lock in {} has ended before its connection: does a proxy pass connections on?",
                 database.place()
