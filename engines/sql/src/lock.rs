@@ -48,8 +48,8 @@ impl Locked {
 }
 
 impl Database {
-    /// The lock of a session or of something else, as the server knows it, which has those of all tables together: the
-    /// first connection says where ours is.
+    /// The lock of a session or of something else among those of all tables of the server: the first connection says
+    /// where ours is. Capital letters in a name may make no difference.
     pub(super) fn key(&self, name: impl Display) -> Result<String> {
         let server = self.server();
         if server.schema.get().is_none() {
@@ -57,7 +57,7 @@ impl Database {
             self.pool.keep(link, generation);
         }
         let schema = server.schema.get().map_or("", String::as_str);
-        let digest = Sha256::digest(format!("{schema}/{}/{name}", self.name()));
+        let digest = Sha256::digest(format!("{schema}/{}/{name}", self.name()).to_lowercase());
         let number = digest.first_chunk().map(|first| i64::from_be_bytes(*first));
         Ok((server.dialect.key)(number.unwrap_or_default()))
     }
