@@ -224,8 +224,9 @@ impl Worker {
         if grace.is_none() {
             self.is_turned_away(&entry.id)?;
         }
-        self.ledger.has_done(what, counter, number)?;
+        // First: who is killed in between has left no session unaccounted for.
         self.ground.note(former, &entry.id)?;
+        self.ledger.has_done(what, counter, number)?;
         self.seen.insert(counter, number);
         let new = self.enter(Field::Lasting, &session, counter)?;
         self.ground
