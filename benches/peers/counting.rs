@@ -73,7 +73,7 @@ fn losses(installed: &[Installed], control: Peer, requests: u64) -> Outcome<Vec<
         let site = Site::start(&[installed], &[FOUR_WORKERS])?;
         let loss = count(&site, &site.servers[0], requests, control == Peer::Torn)?;
         let (peer, lost) = (installed.peer, loss.lost);
-        // Ours may lose nothing, and a harness that sees nobody lose anything proves nothing.
+        // Ours may lose nothing, and a harness that never sees a loss proves nothing.
         if peer == Peer::Ours && (lost > 0 || loss.begun_again > 0) {
             return Err(format!("cgi-session has lost {lost} acknowledged views").into());
         }

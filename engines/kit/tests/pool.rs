@@ -97,7 +97,7 @@ impl<F: Fn(u32) + Send + Sync> Connect for Refusing<F> {
     }
 }
 
-/// So long after a first failure another attempt is made, and after a second one none.
+/// The pause after a first failure, which is shorter than that after a second.
 const PAUSE: Duration = Duration::from_millis(150);
 
 #[test]

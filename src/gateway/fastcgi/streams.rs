@@ -64,7 +64,7 @@ impl<J> Streams<J> {
         Some((Slot(self), job))
     }
 
-    /// Forgets those that nobody waits for, and takes out those that have waited longer than this.
+    /// Forgets those that no client waits for, and takes out those that have waited longer than this.
     pub(super) fn take_overdue(&self, longest: Duration, is_left: impl Fn(&J) -> bool) -> Vec<J> {
         let mut state = lock(&self.state);
         state.waiting.retain(|(_, job)| !is_left(job));

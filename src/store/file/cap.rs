@@ -19,7 +19,7 @@ use crate::store::{RECOUNT, Sweep};
 
 /// So far above the cap a creator does not wait for an eviction that another process is doing.
 const SLACK: u64 = 8;
-/// Further above it waits for so long, and then exceeds the cap by one more.
+/// Further above the cap, a creator waits at most this time, and then exceeds it by one.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl FileStoreInner {

@@ -57,7 +57,7 @@ pub(super) fn add(shared: &FileStoreInner) -> Result<(LockedFile, Count)> {
     change(shared, open(shared)?, Count::add)
 }
 
-/// The same, unless there are so many already.
+/// As `add`, unless the limit is reached.
 pub(super) fn add_below(
     shared: &FileStoreInner,
     limit: u64,

@@ -149,7 +149,6 @@ impl MemoryStoreInner {
             sweep.dry_run
         });
         if !sweep.dry_run {
-            lock(&self.users).retain(|_, sessions| !sessions.is_empty());
             *lock(&self.last_sweep) = Some(now);
         }
         (report, deleted)
