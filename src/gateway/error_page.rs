@@ -52,8 +52,6 @@ pub(crate) enum Reason {
     Status(StatusCode),
     /// Its session has another id by now, which the client has or is about to get.
     Replaced { is_get: bool },
-    /// It asks for a role that the program does not have.
-    Role,
 }
 
 impl Reason {
@@ -101,7 +99,7 @@ impl Reason {
             Reason::Status(StatusCode::SERVICE_UNAVAILABLE) => {
                 page.with_header(RETRY_AFTER, after("5"))
             }
-            Reason::Status(_) | Reason::Role => page,
+            Reason::Status(_) => page,
             Reason::Replaced { is_get } => {
                 let page = page.with_header(RETRY_AFTER, after("1"));
                 if is_get {
@@ -119,13 +117,10 @@ impl Reason {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Your session was renewed while this request was under way. Please reload the page.",
             ),
-            Reason::Role => (StatusCode::FORBIDDEN, UNUSABLE),
             Reason::Status(status) => (status, text_of(status)),
         }
     }
 }
-
-const UNUSABLE: &str = "The server cannot use this request.";
 
 fn text_of(status: StatusCode) -> &'static str {
     match status {
@@ -138,7 +133,7 @@ fn text_of(status: StatusCode) -> &'static str {
         StatusCode::CONFLICT => {
             "You are logged in as often as is allowed. Please log out in another browser first."
         }
-        _ if status.is_client_error() => UNUSABLE,
+        _ if status.is_client_error() => "The server cannot use this request.",
         _ => "The server could not answer this request. Please try again later.",
     }
 }

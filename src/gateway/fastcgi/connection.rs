@@ -14,13 +14,13 @@ use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::Shutdown;
 
 use super::record::{self, EndStatus, HEADER, Header, Kind};
 use super::stream::Stream;
-use crate::gateway::error_page::Reason;
 use crate::gateway::limits::Limits;
 use crate::gateway::pace::Pace;
 use crate::http::params::Params;
@@ -283,7 +283,8 @@ impl Connection {
         };
         if !(request.has_body || self.limits.authorizes && [role1, role0] == AUTHORIZER) {
             // lighttpd serves the file when an authorizer says nothing but that it is none.
-            let page = Reason::Role.built_in();
+            let page = Response::text("This program does not answer requests of this role.\n")
+                .with_status(StatusCode::FORBIDDEN);
             let mut out = Vec::new();
             record::push_response(&mut out, id, &page, false, &[], EndStatus::UnknownRole);
             return self.end(request, &out);
