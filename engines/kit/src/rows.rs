@@ -3,20 +3,21 @@
 use std::time::SystemTime;
 
 use cgi_session::store::unix_seconds;
-use cgi_session::{Config, Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
+use cgi_session::{Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
 
 use crate::reading::{NEVER, time};
-use crate::table::{Row, Table, key_literal, sessions};
+use crate::table::{COUNT, COUNTED, IS_SESSION, Row, Table, key_literal, sessions};
 
-/// The condition that a row is a session, and not what a change of id left.
-pub const IS_SESSION: &str = "used > 0";
 /// So many expired rows go in one transaction.
 const BATCH: u64 = 100;
 /// At most so many sessions more than must go make room for new ones.
 const MAX_SPARE: u64 = 64;
+/// So many seconds a count lasts: programs without `maxSessions` do not raise it.
+const LASTS: u64 = 60;
 /// What is tried, as an error says it.
 pub const DELETE_EXPIRED: &str = "delete expired sessions from";
-const MAKE_ROOM: &str = "make room in";
+/// The same.
+pub const MAKE_ROOM: &str = "make room in";
 
 /// A connection to a database, on which sessions are deleted.
 ///
@@ -153,29 +154,47 @@ fn expired_after(
     rows.ask("look for expired sessions in", &question)
 }
 
-/// Makes room for one session beside those that there are, and returns how many are left: of those
-/// that are not in use some go. With all in use there is one too many.
+/// Makes room for one session beside those that there are: of those that are not in use some go. With all in use there
+/// is one too many. Returns the statement that counts the new session, for the transaction that stores it.
+///
+/// Creations run one after the other, from the answer to [`Table::selection_of_count`], which is `known`, to the end of
+/// that transaction. The table is counted once in a while, and before a session is evicted.
 ///
 /// # Errors
 ///
 /// [`Error::Full`] when none may go for it, and as the functions of the deleter.
-pub fn make_room(rows: &mut impl Deleter, config: &Config, now: SystemTime) -> Result<u64> {
-    let (count, limit) = (rows.count(IS_SESSION)?, config.max_sessions());
+pub fn make_room(rows: &mut impl Deleter, known: &[Row], now: SystemTime) -> Result<String> {
+    let (state, config) = (rows.database().state(), rows.database().config());
+    let (limit, refuses) = (config.max_sessions(), config.refuses_when_full());
+    let (keeps_expired, seconds) = (config.keeps_expired(), unix_seconds(now));
+    let [mut count, counted] = [0, 1].map(|at| known.get(at).map_or(0, |row| row.number(0)));
+    let is_enough = count < limit || refuses;
+    if !is_enough || counted.abs_diff(seconds) >= LASTS {
+        count = rows.count(IS_SESSION)?;
+        let note = format!(
+            "UPDATE {state} SET value = CASE name WHEN '{COUNT}' THEN {count} ELSE {seconds} END \
+             WHERE name IN ('{COUNT}', '{COUNTED}')"
+        );
+        rows.ask(MAKE_ROOM, &note)?;
+    }
     let excess = count.saturating_add(1).saturating_sub(limit);
-    let expired = format!("expires < {} AND {IS_SESSION}", unix_seconds(now));
-    let of_expired = if config.keeps_expired() { 0 } else { excess };
+    let expired = format!("expires < {seconds} AND {IS_SESSION}");
+    let of_expired = if keeps_expired { 0 } else { excess };
     let deleted = delete_least(rows, &expired, "expires", of_expired)?;
     let more = match excess.saturating_sub(deleted) {
         0 => 0,
-        _ if config.refuses_when_full() => return Err(Error::Full { limit }),
+        _ if refuses => return Err(Error::Full { limit }),
         // Some more, so that not every creation has to look for one.
         left => left + (limit / 16).min(MAX_SPARE),
     };
     // First those whose use a clock has noted that was ahead by more than a minute.
-    let is_ahead = format!("used > {}", unix_seconds(now).saturating_add(60));
+    let is_ahead = format!("used > {}", seconds.saturating_add(60));
     let ahead = delete_least(rows, &is_ahead, "used", more)?;
     let oldest = delete_least(rows, IS_SESSION, "used", more.saturating_sub(ahead))?;
-    Ok(count.saturating_sub(deleted + ahead + oldest))
+    let deleted = deleted + ahead + oldest;
+    Ok(format!(
+        "UPDATE {state} SET value = value + 1 - {deleted} WHERE name = '{COUNT}'"
+    ))
 }
 
 /// Deletes up to `wanted` sessions that are not in use and for which a condition holds, the least of a column first.

@@ -8,10 +8,16 @@ use cgi_session::store::{Expiry, age_of_sweep, unix_seconds};
 use cgi_session::{Config, Record, Result, SessionDigest, Stored, Visitor};
 
 use crate::push_hex;
-use crate::reading::{Loaded, NEVER, renewing, time};
+use crate::reading::{Loaded, NEVER, renewing, tell, time};
 
 /// The row of the table of states that holds the time of the last clean-up.
 pub const LAST_SWEEP: &str = "lastSweep";
+/// The row with a number that is at least that of the sessions.
+pub const COUNT: &str = "count";
+/// The row with the time at which they were counted.
+pub const COUNTED: &str = "counted";
+/// The condition that a row is a session, and not what a change of id left.
+pub const IS_SESSION: &str = "used > 0";
 /// What looks after all sessions may take longer than a request.
 pub const ADMINISTRATOR: Duration = Duration::from_secs(120);
 /// So many sessions are listed at a time.
@@ -48,12 +54,11 @@ impl Row {
 
     /// What the columns record, expires and used hold, which are the first three.
     pub fn take_loaded(&mut self) -> Loaded {
-        let (data, end, used) = match (self.known_number(1), self.known_number(2)) {
-            (Some(end), Some(used)) => (self.0.first_mut().and_then(Option::take), end, used),
-            // No record, as its reader will say. It is left alone.
-            _ => (None, u64::MAX, NEVER),
-        };
-        let data = data.unwrap_or_default();
+        let times = self.known_number(1).zip(self.known_number(2));
+        let data = self.0.first_mut().and_then(Option::take);
+        // Without them it is no record, as its reader will say. It is left alone.
+        let data = data.filter(|_| times.is_some()).unwrap_or_default();
+        let (end, used) = times.unwrap_or((u64::MAX, NEVER));
         Loaded { data, end, used }
     }
 }
@@ -65,8 +70,8 @@ impl Row {
 /// All functions fail when there is no answer, and those that load one session when a later release wrote it.
 #[expect(clippy::missing_errors_doc, reason = "it is said for all of them")]
 pub trait Table {
-    /// The name of the table.
-    fn name(&self) -> &str;
+    /// The configuration that names the table.
+    fn config(&self) -> &Config;
 
     /// Where the database is.
     fn place(&self) -> impl Display;
@@ -79,6 +84,16 @@ pub trait Table {
 
     /// Changes a row unless another program is about to: it is not waited for.
     fn try_change(&self, action: &str, statement: &str) -> Result<()>;
+
+    /// The name of the table.
+    fn name(&self) -> &str {
+        self.config().table()
+    }
+
+    /// When sessions end.
+    fn expiry(&self) -> Expiry {
+        Expiry::new(self.config())
+    }
 
     /// The table in a statement.
     fn table(&self) -> String {
@@ -116,9 +131,28 @@ pub trait Table {
 
     /// Whether room must be made for this record (`maxSessions`). One that takes the place of another that is here
     /// needs none: the other one is a marker soon.
-    fn needs_room(&self, config: &Config, record: &Record) -> Result<bool> {
+    fn needs_room(&self, record: &Record) -> Result<bool> {
         let is_new = |before| self.load(&before).map(|found| found.is_none());
-        Ok(config.max_sessions() > 0 && record.predecessor().map_or(Ok(true), is_new)?)
+        Ok(self.config().max_sessions() > 0 && record.predecessor().map_or(Ok(true), is_new)?)
+    }
+
+    /// Asks what [`make_room`](crate::rows::make_room) must know.
+    fn selection_of_count(&self) -> String {
+        let state = self.state();
+        format!("SELECT value FROM {state} WHERE name IN ('{COUNT}', '{COUNTED}') ORDER BY name")
+    }
+
+    /// Counts a session no longer that is about to be deleted, where its place is waited for. If either fails, the next
+    /// count finds it out.
+    fn free_place(&self, session: &SessionDigest) {
+        if self.config().max_sessions() > 0 && self.config().refuses_when_full() {
+            let (state, table) = (self.state(), self.table());
+            let lowering = format!(
+                "UPDATE {state} SET value = value - 1 WHERE name = '{COUNT}' \
+                 AND EXISTS (SELECT 1 FROM {table} WHERE session = '{session}' AND {IS_SESSION})"
+            );
+            tell((self.ask("count the sessions in", &lowering, Duration::ZERO)).map(drop));
+        }
     }
 
     /// A live session and its end.
@@ -128,14 +162,9 @@ pub trait Table {
     }
 
     /// A live session, of which is noted that it was read.
-    fn read(
-        &self,
-        session: &SessionDigest,
-        expiry: &Expiry,
-        now: SystemTime,
-    ) -> Result<Option<Stored>> {
+    fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let found = self.find(session, now)?;
-        Ok(renewing(found, expiry, now, |end, new_end| {
+        Ok(renewing(found, &self.expiry(), now, |end, new_end| {
             self.renew(session, [end, new_end], now)
         }))
     }

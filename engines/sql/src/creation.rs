@@ -1,17 +1,18 @@
-//! Making a session: its row and its lock in one transaction.
+//! Making a session: its row and its lock in one transaction, and room for it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cgi_session::{Record, Result};
+use cgi_session::{Error, Record, Result};
+use cgi_session_kit::rows::{MAKE_ROOM, make_room};
 use cgi_session_kit::table::Table as _;
 use cgi_session_kit::waiting::Backoff;
 
-use super::cap;
 use super::dialect::{Failure, Kind, transaction};
 use super::lease::{SqlLease, Version};
-use super::link::ROW_WAIT;
+use super::link::{Database, ROW_WAIT};
 use super::lock::Locked;
+use super::rows::Rows;
 
 const ACTION: &str = "store a session in";
 
@@ -47,13 +48,8 @@ impl SqlLease {
                 }
             }
         };
-        let hint = "whether it was stored is not known";
-        let unknown = |failure: Failure| match failure.kind {
-            Kind::ReadOnly => database.explain(ACTION, failure),
-            _ => database.explain(ACTION, failure.with_hint(hint)),
-        };
         if failure.kind == Kind::Late {
-            return Err(unknown(failure));
+            return Err(database.unknown(ACTION, failure));
         }
         database.pool.close();
         let (locked, found) = database.lock_version(&self.session, ACTION)?;
@@ -68,11 +64,11 @@ impl SqlLease {
         }
         if failure.kind == Kind::Broken {
             // It may have been stored, and another request that knows the id may have destroyed it.
-            return Err(unknown(failure));
+            return Err(database.unknown(ACTION, failure));
         }
         // What the server has ended or refused it has not carried out.
         match self.insert(record, now)? {
-            Insertion::Unknown(failure) => Err(unknown(failure)),
+            Insertion::Unknown(failure) => Err(database.unknown(ACTION, failure)),
             inserted => Ok(matches!(inserted, Insertion::Done)),
         }
     }
@@ -89,7 +85,7 @@ impl SqlLease {
         let key = database.key(session)?;
         // No other request sees the row before the commit, so that none can have its lock.
         let mut statements = vec![insertion, (dialect.lock)(&key, ROW_WAIT)];
-        let room = cap::admit(database, record, now)?;
+        let room = database.admit(record, now)?;
         statements.extend(room.as_ref().map(|(_, note)| note.clone()));
         let mut script = transaction(statements);
         let commit = script.len() - 1;
@@ -119,5 +115,25 @@ impl SqlLease {
             self.locked = Some(Locked { link, key });
         }
         Ok(Insertion::Done)
+    }
+}
+
+impl Database {
+    /// Makes room for this record, if it needs any (`maxSessions`). With the connection to store it on and the statement
+    /// that counts it. Such creations run one after the other: the connection has the lock of those that count.
+    fn admit(&self, record: &Record, now: SystemTime) -> Result<Option<(Locked, String)>> {
+        if !self.needs_room(record)? {
+            return Ok(None);
+        }
+        let (wait, known) = (self.config.lock_timeout(), self.selection_of_count());
+        let (mut locked, known) = self.lock(None, "maxSessions", wait, MAKE_ROOM, &known)?;
+        let (database, link) = (self, &mut locked.link);
+        match make_room(&mut Rows { database, link }, &known, now) {
+            Err(full @ Error::Full { .. }) => {
+                locked.release(self);
+                Err(full)
+            }
+            note => Ok(Some((locked, note?))),
+        }
     }
 }

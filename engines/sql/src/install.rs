@@ -4,12 +4,13 @@ use std::thread;
 use std::time::Duration;
 
 use cgi_session::{Error, Examination, Result, Uninstalled};
-use cgi_session_kit::rows::{Deleter as _, IS_SESSION};
-use cgi_session_kit::table::{ADMINISTRATOR, LAST_SWEEP, Row, Table as _};
+use cgi_session_kit::rows::Deleter as _;
+use cgi_session_kit::table::{
+    ADMINISTRATOR, COUNT, COUNTED, IS_SESSION, LAST_SWEEP, Row, Table as _,
+};
 
-use super::link::{Database, Link};
+use super::link::{Database, Link, SCHEMA, VERSION};
 use super::rows::Rows;
-use super::state::{COUNT, COUNTED, SCHEMA, VERSION};
 
 /// Without these columns a table is none of ours.
 const OWN_COLUMNS: [&str; 6] = ["session", "record", "expires", "used", "user", "version"];

@@ -8,7 +8,7 @@ use cgi_session::{Error, Lease, Record, Result, SessionDigest};
 use cgi_session_kit::reading::{head, tell};
 use cgi_session_kit::table::Table as _;
 
-use super::dialect::{Failure, Kind};
+use super::dialect::Kind;
 use super::link::{Database, ROW_WAIT};
 use super::lock::Locked;
 
@@ -54,7 +54,7 @@ impl SqlLease {
     fn save(&mut self, record: &Record, now: SystemTime, is_last: bool) -> Result<()> {
         let database = &self.database;
         check_size(record, database.config.max_record_bytes())?;
-        let (version, end) = (self.version.next(), database.expiry.end(record, now));
+        let (version, end) = (self.version.next(), database.expiry().end(record, now));
         let [text, used, owner] = database.values(record, now)?;
         let update = self.update(&format!(
             "record = {text}, expires = {end}, used = {used}, \"user\" = {owner}, version = {}",
@@ -110,19 +110,14 @@ impl SqlLease {
             Kind::Broken | Kind::Ended => match self.was_written(next) {
                 Some(true) => Ok(()),
                 Some(false) => Err(Error::LeaseLost),
-                None => Err(self.unknown(action, failure)),
+                None => Err(database.unknown(action, failure)),
             },
-            Kind::Late => Err(self.unknown(action, failure)),
+            Kind::Late => Err(database.unknown(action, failure)),
             _ => {
                 self.locked = Some(locked);
                 Err(self.database.explain(action, failure))
             }
         }
-    }
-
-    fn unknown(&self, action: &str, failure: Failure) -> Error {
-        let hint = "whether it was carried out is not known";
-        self.database.explain(action, failure.with_hint(hint))
     }
 
     /// Whether a write was carried out whose answer did not come: what is in the row says so, if no more
@@ -166,7 +161,7 @@ impl Lease for SqlLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let Some(end) = self.database.expiry.renewed(&self.head, self.end, now) else {
+        let Some(end) = self.database.expiry().renewed(&self.head, self.end, now) else {
             return Ok(());
         };
         let update = self.update(&format!("expires = {end}, used = {}", unix_seconds(now)));
@@ -192,7 +187,9 @@ impl Lease for SqlLease {
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
-        let (row, Version(version)) = (self.database.deletion(&self.session), self.version);
+        let database = &self.database;
+        database.free_place(&self.session);
+        let (row, Version(version)) = (database.deletion(&self.session), self.version);
         let deletion = format!("{row} AND version = {version}");
         self.write("delete a session in", deletion, None, true)
     }

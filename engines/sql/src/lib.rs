@@ -33,7 +33,6 @@
 #![cfg(any(feature = "mysql", feature = "postgres"))]
 
 mod address;
-mod cap;
 mod creation;
 mod dialect;
 mod driver;
@@ -46,14 +45,13 @@ mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
-mod state;
 mod sweep;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::{Expiry, check_size, has_passed};
+use cgi_session::store::{check_size, has_passed};
 use cgi_session::{
     Error, Examination, Lease, Record, Result, SessionDigest, Store, Stored, Sweep, SweepReport,
     Uninstalled, Visitor,
@@ -112,7 +110,6 @@ impl SqlStore {
                 connect,
                 schema: OnceLock::new(),
             }),
-            expiry: Expiry::new(&config),
             config,
         };
         Ok(SqlStore {
@@ -144,7 +141,7 @@ impl Store for SqlStore {
             locked: None,
             session: *session,
             head: head(record),
-            end: database.expiry.end(record, now),
+            end: database.expiry().end(record, now),
             version: Version(0).next(),
         });
         Ok(lease.create(record, now)?.then_some(lease as _))
@@ -197,7 +194,7 @@ impl Store for SqlStore {
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        self.database.read(session, &self.database.expiry, now)
+        self.database.read(session, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {

@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cgi_session::store::Expiry;
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::pool::{self, Pool};
 use cgi_session_kit::table::Row;
@@ -18,6 +17,11 @@ pub(super) const ROW_WAIT: Duration = Duration::from_secs(1);
 /// A kept connection that does not answer in this time is given up. A server's process that stands still has not ended.
 const LIVELY: Duration = Duration::from_secs(1);
 
+/// The version of the tables that this release knows.
+pub(super) const VERSION: u64 = 1;
+/// The row of the table of states that holds it.
+pub(super) const SCHEMA: &str = "schema";
+
 /// Connects to one server.
 pub(super) struct Connector {
     pub(super) address: Address,
@@ -30,7 +34,6 @@ pub(super) struct Connector {
 /// What the store, its leases and its clean-up have in common.
 pub(super) struct Database {
     pub(super) pool: Pool<Connector>,
-    pub(super) expiry: Expiry,
     pub(super) config: Config,
 }
 
@@ -85,6 +88,31 @@ impl Connector {
         let (link, rows) = self.open(patience, lease, action, self.selection_of_schema())?;
         self.check_schema(rows.first().map(|row| row.number(0)))?;
         Ok(link)
+    }
+
+    /// Asks for the version of the tables.
+    pub(super) fn selection_of_schema(&self) -> String {
+        let table = self.address.config.table();
+        format!("SELECT value FROM \"{table}_state\" WHERE name = '{SCHEMA}'")
+    }
+
+    /// Whether tables of the version that was found can be used.
+    pub(super) fn check_schema(&self, found: Option<u64>) -> Result<()> {
+        let (table, address) = (self.address.config.table(), &self.address);
+        let (cause, hint) = match found {
+            Some(VERSION) => return Ok(()),
+            Some(later) if later > VERSION => (
+                format!(
+                    "a later release of cgi-session has made the table {table} (version {later})"
+                ),
+                "it was left as it is; use that release here, too, or another table",
+            ),
+            _ => (
+                format!("the table {table} is not complete"),
+                "run `cgi-session init`",
+            ),
+        };
+        Err(Error::store(format!("cannot use the sessions in {address}"), cause).with_hint(hint))
     }
 
     /// A failure as an error, with what to do about it.
@@ -217,6 +245,15 @@ impl Database {
     pub(super) fn explain(&self, action: &str, failure: Failure) -> Error {
         self.give_up(Some(failure.kind));
         self.server().explain(action, failure)
+    }
+
+    /// A failure of something that may have been carried out all the same.
+    pub(super) fn unknown(&self, action: &str, failure: Failure) -> Error {
+        let hint = "whether it was carried out is not known";
+        match failure.kind {
+            Kind::ReadOnly => self.explain(action, failure),
+            _ => self.explain(action, failure.with_hint(hint)),
+        }
     }
 
     /// Keeps no connection to a server that is of no use.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Record, Result, SessionDigest};
+use cgi_session::{Config, Record, Result, SessionDigest};
 use cgi_session_kit::reading;
 use cgi_session_kit::rows::Deleter;
 use cgi_session_kit::table::{Row, Table};
@@ -12,8 +12,8 @@ use super::dialect::{Kind, transaction};
 use super::link::{Database, Link, ROW_WAIT};
 
 impl Table for Database {
-    fn name(&self) -> &str {
-        self.config.table()
+    fn config(&self) -> &Config {
+        &self.config
     }
 
     fn place(&self) -> impl Display {

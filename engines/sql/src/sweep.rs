@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Result, Sweep, SweepReport};
 use cgi_session_kit::rows::{DELETE_EXPIRED, Deleter as _, delete_expired};
-use cgi_session_kit::table::{ADMINISTRATOR, LAST_SWEEP, Table as _};
+use cgi_session_kit::table::{ADMINISTRATOR, COUNTED, LAST_SWEEP, Table as _};
 
 use super::link::Database;
 use super::rows::Rows;
@@ -41,7 +41,11 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
     let mut rows = Rows { database, link };
     let mut report = delete_expired(&mut rows, sweep, now)?;
     let ended = unix_seconds(now);
-    let note = format!("UPDATE {state} SET value = {ended} WHERE name = '{LAST_SWEEP}'");
+    // The sessions are to be counted again.
+    let note = format!(
+        "UPDATE {state} SET value = CASE name WHEN '{LAST_SWEEP}' THEN {ended} ELSE 0 END \
+         WHERE name IN ('{LAST_SWEEP}', '{COUNTED}')"
+    );
     match rows.ask("note the clean-up in", &note) {
         Err(error) if error.status() == 503 && !matches!(error, Error::Busy { .. }) => {
             return Err(error);

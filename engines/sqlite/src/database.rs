@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use cgi_session::store::{Expiry, SessionLocks};
+use cgi_session::store::SessionLocks;
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::lock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -24,7 +24,6 @@ pub(super) const NEW: &str = "-new";
 pub(super) struct Database {
     pub(super) path: PathBuf,
     pub(super) locks: SessionLocks,
-    pub(super) expiry: Expiry,
     pub(super) config: Config,
     /// Our user, who must own the file.
     uid: u32,
@@ -45,7 +44,6 @@ impl Database {
         Ok(Database {
             locks: SessionLocks::new(&with_suffix(&path, ".locks")),
             path,
-            expiry: Expiry::new(config),
             config: config.clone(),
             uid: rustix::process::geteuid().as_raw(),
             idle: Mutex::default(),
@@ -234,14 +232,4 @@ fn path(config: &Config) -> Result<PathBuf> {
         "database {told}: storageType = sqlite needs the absolute path of a file, such as \
          /var/lib/cgi-session/sessions.db"
     )))
-}
-
-/// Whether a statement failed only because no session was ever stored.
-pub(super) fn is_missing_table(error: &rusqlite::Error) -> bool {
-    let message = match error {
-        rusqlite::Error::SqliteFailure(_, Some(message)) => message,
-        rusqlite::Error::SqlInputError { msg, .. } => msg,
-        _ => return false,
-    };
-    message.starts_with("no such table: ")
 }

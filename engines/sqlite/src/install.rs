@@ -1,7 +1,8 @@
 //! Making the table before the first session, and removing it.
 
 use cgi_session::{Error, Result, Uninstalled};
-use cgi_session_kit::rows::{Deleter as _, IS_SESSION};
+use cgi_session_kit::rows::Deleter as _;
+use cgi_session_kit::table::{COUNT, COUNTED, IS_SESSION};
 use cgi_session_kit::waiting::Backoff;
 use rusqlite::{Connection, ErrorCode};
 
@@ -14,21 +15,17 @@ const SCHEMA_LOCK: &str = "schema";
 /// A connection to a database that has our table; what is missing is made.
 pub(super) fn prepared(database: &Database) -> Result<Opened> {
     if let Some(opened) = database.open_existing()? {
-        if has_table(database, &opened.connection)? {
+        let table = database.config.table();
+        let question = format!(
+            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{table}' COLLATE NOCASE"
+        );
+        let found = Rows(database, &opened.connection).ask("open", &question)?;
+        if !found.is_empty() {
             return Ok(opened);
         }
         database.keep(opened);
     }
     make(database)
-}
-
-pub(super) fn has_table(database: &Database, connection: &Connection) -> Result<bool> {
-    let table = database.config.table();
-    let question = format!(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{table}' COLLATE NOCASE"
-    );
-    let found = answer(connection, &question).map(|rows| !rows.is_empty());
-    found.map_err(|error| database.explain("open", error))
 }
 
 /// The table of the sessions, and a small one for the time of the last clean-up.
@@ -56,7 +53,8 @@ pub(super) fn make(database: &Database) -> Result<Opened> {
          CREATE INDEX IF NOT EXISTS \"{table}_expires\" ON \"{table}\" (expires);\
          CREATE INDEX IF NOT EXISTS \"{table}_used\" ON \"{table}\" (used);\
          CREATE INDEX IF NOT EXISTS \"{table}_user\" ON \"{table}\" (user) WHERE user IS NOT NULL;\
-         CREATE TABLE IF NOT EXISTS \"{table}_state\" (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL);"
+         CREATE TABLE IF NOT EXISTS \"{table}_state\" (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL);\
+         INSERT OR IGNORE INTO \"{table}_state\" VALUES ('{COUNT}', 0), ('{COUNTED}', 0);"
     );
     let transaction = database::begin(&opened.connection).map_err(failed)?;
     let done = transaction.execute_batch(&sql);
@@ -88,11 +86,8 @@ pub(super) fn remove_table(database: &Database, done: &mut Uninstalled) -> Resul
     };
     let (table, wait) = (database.config.table(), database.config.lock_timeout());
     let _lock = database.locks.take(SCHEMA_LOCK, wait)?;
-    let has_table = has_table(database, &opened.connection)?;
     let transaction = database::begin(&opened.connection).map_err(failed)?;
-    if has_table {
-        done.sessions = Rows::new(database, &transaction).count(IS_SESSION)?;
-    }
+    done.sessions = Rows(database, &transaction).count(IS_SESSION)?;
     let sql = format!("DROP TABLE IF EXISTS \"{table}\"; DROP TABLE IF EXISTS \"{table}_state\";");
     let dropped = transaction.execute_batch(&sql);
     (dropped.and_then(|()| transaction.commit())).map_err(failed)?;

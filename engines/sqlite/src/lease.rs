@@ -52,7 +52,7 @@ impl SqliteLease {
 impl Lease for SqliteLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         check_size(record, self.database.config.max_record_bytes())?;
-        let end = self.database.expiry.end(record, now);
+        let end = self.database.expiry().end(record, now);
         let used = reading::used(record, now);
         let text = reading::text(record, &self.database.place())?;
         let update = format!(
@@ -69,7 +69,7 @@ impl Lease for SqliteLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let Some(end) = self.database.expiry.renewed(&self.head, self.end, now) else {
+        let Some(end) = self.database.expiry().renewed(&self.head, self.end, now) else {
             return Ok(());
         };
         let (table, session, used) = (self.database.table(), self.session, unix_seconds(now));

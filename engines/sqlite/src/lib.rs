@@ -3,12 +3,12 @@
 //! SQLite locks a whole database, and only while it writes. That a request holds its session from
 //! loading to committing, and disturbs no other session by it, is the work of lock files in
 //! `<database>.locks`; a transaction lasts for one statement, for one batch of a clean-up, or for a
-//! creation and the room that is made for it. The database is in WAL mode, in which readers never wait.
+//! creation. The database is in WAL mode, in which readers never wait.
 //!
 //! # Lock order
 //!
-//! A session's lock → the database's. The holder of the database's tries session locks and never
-//! waits for one. A row goes only under its session's lock, which is kept until the deletion is committed.
+//! A session's lock → that of the creations under `maxSessions` → the database's. The holders of these two try session
+//! locks and never wait for one. A row goes only under its session's lock, which is kept until the deletion is committed.
 
 mod database;
 mod install;
@@ -87,7 +87,7 @@ impl Store for SqliteStore {
             // The holder of its lock has the session.
             return Ok(None);
         };
-        let end = database.expiry.end(record, now);
+        let end = database.expiry().end(record, now);
         if !database.insert(session, record, end, now)? {
             return Ok(None);
         }
@@ -122,7 +122,7 @@ impl Store for SqliteStore {
     }
 
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        self.database.read(session, &self.database.expiry, now)
+        self.database.read(session, now)
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {

@@ -3,16 +3,18 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::store::SessionLock;
-use cgi_session::{Record, Result, SessionDigest};
+use cgi_session::{Config, Record, Result, SessionDigest};
 use cgi_session_kit::reading;
-use cgi_session_kit::rows::{Deleter, make_room};
+use cgi_session_kit::rows::{Deleter, MAKE_ROOM, make_room};
 use cgi_session_kit::table::{Row, Table};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, params};
 
 use super::database::{self, Database};
 use super::install;
+
+/// The name of the lock under which sessions are counted and made room for.
+const CAP_LOCK: &str = "maxSessions";
 
 /// What a question is answered.
 pub(super) fn answer(connection: &Connection, question: &str) -> rusqlite::Result<Vec<Row>> {
@@ -38,8 +40,8 @@ pub(super) fn answer(connection: &Connection, question: &str) -> rusqlite::Resul
 }
 
 impl Table for Database {
-    fn name(&self) -> &str {
-        self.config.table()
+    fn config(&self) -> &Config {
+        &self.config
     }
 
     fn place(&self) -> impl Display {
@@ -78,9 +80,14 @@ impl Database {
         };
         let found = query(&opened.connection);
         self.keep(opened);
-        match found {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if database::is_missing_table(&error) => Ok(None),
+        self.outcome(action, found)
+    }
+
+    /// What a statement has come to; `None` where no session was ever stored.
+    fn outcome<T>(&self, action: &str, done: rusqlite::Result<T>) -> Result<Option<T>> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.to_string().starts_with("no such table: ") => Ok(None),
             Err(error) => Err(self.explain(action, error)),
         }
     }
@@ -113,52 +120,45 @@ impl Database {
             self.table()
         );
         let opened = install::prepared(self)?;
-        let transaction = database::begin(&opened.connection).map_err(failed)?;
-        let mut rows = Rows::new(self, &transaction);
-        if self.needs_room(&self.config, record)? {
-            make_room(&mut rows, &self.config, now)?;
-        }
-        let locks = rows.locks;
+        let connection = &opened.connection;
+        let room = if self.needs_room(record)? {
+            let lock = self.locks.take(CAP_LOCK, self.config.lock_timeout())?;
+            let mut rows = Rows(self, connection);
+            let known = rows.ask(MAKE_ROOM, &self.selection_of_count())?;
+            Some((lock, make_room(&mut rows, &known, now)?))
+        } else {
+            None
+        };
+        let transaction = database::begin(connection).map_err(failed)?;
         let used = reading::used(record, now);
         let values = params![session.as_str(), text, end, used, record.user()];
         let inserted = transaction.execute(&sql, values).map_err(failed)?;
+        if let Some((_, note)) = &room {
+            transaction.execute(note, []).map_err(failed)?;
+        }
         transaction.commit().map_err(failed)?;
-        drop(locks);
         self.keep(opened);
         Ok(inserted == 1)
     }
 
     pub(super) fn delete(&self, session: &SessionDigest) -> Result<()> {
+        self.free_place(session);
         self.execute("delete a session in", &self.deletion(session), [])
             .map(drop)
     }
 }
 
 /// The table, on one connection.
-pub(super) struct Rows<'a> {
-    database: &'a Database,
-    connection: &'a Connection,
-    /// Those of deleted sessions, kept until the deletions are committed.
-    locks: Vec<SessionLock>,
-}
-
-impl<'a> Rows<'a> {
-    pub(super) fn new(database: &'a Database, connection: &'a Connection) -> Self {
-        Rows {
-            database,
-            connection,
-            locks: Vec::new(),
-        }
-    }
-}
+pub(super) struct Rows<'a>(pub(super) &'a Database, pub(super) &'a Connection);
 
 impl Deleter for Rows<'_> {
     fn database(&self) -> &impl Table {
-        self.database
+        self.0
     }
 
     fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>> {
-        answer(self.connection, question).map_err(|error| self.database.explain(action, error))
+        let answered = self.0.outcome(action, answer(self.1, question));
+        Ok(answered?.unwrap_or_default())
     }
 
     /// Meanwhile no other connection can write.
@@ -168,9 +168,9 @@ impl Deleter for Rows<'_> {
         sessions: &[SessionDigest],
         condition: Option<&str>,
     ) -> Result<Vec<SessionDigest>> {
-        let (database, connection) = (self.database, self.connection);
+        let Rows(database, connection) = *self;
         let failed = |error| database.explain(action, error);
-        let mut deleted = Vec::new();
+        let (mut deleted, mut locks) = (Vec::new(), Vec::new());
         let Some(condition) = condition else {
             for session in sessions {
                 if !database.locks.is_taken(session.as_str())? {
@@ -179,25 +179,20 @@ impl Deleter for Rows<'_> {
             }
             return Ok(deleted);
         };
-        // A creation has begun one.
-        let begin = || database::begin(connection);
-        let own = connection.is_autocommit().then(begin).transpose();
-        let own = own.map_err(failed)?;
+        let transaction = database::begin(connection).map_err(failed)?;
         for session in sessions {
             let Some(lock) = database.locks.try_take(session.as_str())? else {
                 continue;
             };
-            self.locks.push(lock);
+            // Kept until the deletion is committed.
+            locks.push(lock);
             // It may have been used since it was found.
             let deletion = format!("{} AND {condition}", database.deletion(session));
-            if connection.execute(&deletion, []).map_err(failed)? == 1 {
+            if transaction.execute(&deletion, []).map_err(failed)? == 1 {
                 deleted.push(*session);
             }
         }
-        if let Some(own) = own {
-            own.commit().map_err(failed)?;
-            self.locks.clear();
-        }
+        transaction.commit().map_err(failed)?;
         Ok(deleted)
     }
 }

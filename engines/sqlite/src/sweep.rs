@@ -5,10 +5,9 @@ use std::time::SystemTime;
 use cgi_session::store::unix_seconds;
 use cgi_session::{Result, Sweep, SweepReport};
 use cgi_session_kit::rows::delete_expired;
-use cgi_session_kit::table::{LAST_SWEEP, Table as _};
+use cgi_session_kit::table::{COUNT, COUNTED, LAST_SWEEP, Table as _};
 
 use super::database::Database;
-use super::install;
 use super::rows::Rows;
 
 /// Runs a clean-up unless one is running.
@@ -24,9 +23,8 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         lock = database.locks.sweep()?;
         report.already_running = lock.is_none();
     }
-    if !report.already_running && install::has_table(database, &opened.connection)? {
-        let mut rows = Rows::new(database, &opened.connection);
-        report = delete_expired(&mut rows, sweep, now)?;
+    if !report.already_running {
+        report = delete_expired(&mut Rows(database, &opened.connection), sweep, now)?;
     }
     database.keep(opened);
     if lock.is_none() {
@@ -37,8 +35,9 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         Ok(removed) => report.temporary = removed,
         Err(error) => report.failures.push(error.one_line()),
     }
+    // The sessions are to be counted again.
     let note = format!(
-        "INSERT INTO {} (name, value) VALUES ('{LAST_SWEEP}', {}) \
+        "INSERT INTO {} (name, value) VALUES ('{LAST_SWEEP}', {}), ('{COUNT}', 0), ('{COUNTED}', 0) \
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         database.state(),
         unix_seconds(now)

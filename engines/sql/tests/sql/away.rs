@@ -405,7 +405,7 @@ fn a_new_session_that_is_not_found_after_its_answer_was_lost_is_503() {
         assert_eq!(line.cuts.question.load(Ordering::SeqCst), 0);
         let error = stored.unwrap_err();
         assert_eq!(error.status(), 503, "{}", server.kind());
-        says(&error, "whether it was stored is not known");
+        says(&error, "whether it was carried out is not known");
         assert_eq!(counted(&*store, &session), None);
     }
 }

@@ -3,7 +3,7 @@
 use cgi_session::SweepEvent;
 
 use crate::server::{Server, shared_servers};
-use cgi_session::store_contract::create;
+use cgi_session::store_contract::{create, record};
 use testkit::prelude::*;
 
 #[test]
@@ -120,5 +120,31 @@ fn the_table_is_not_counted_for_each_new_session() {
         server.execute("DELETE FROM \"counted\"");
         server.execute("UPDATE \"counted_state\" SET value = value - 60 WHERE name = 'counted'");
         assert_eq!(count().as_deref(), Some("1"), "it is a minute old");
+    }
+}
+
+#[test]
+fn the_table_is_not_counted_for_each_new_session_that_is_refused() {
+    for server in shared_servers() {
+        let settings = [("maxSessions", "2"), ("whenFull", "refuse")];
+        let store = server.installed("refused", &settings);
+        let now = SystemTime::now();
+        let is_refused = |now| {
+            let id = SessionId::generate().unwrap().digest();
+            let created = store.create(&id, &record(1, now), now).map(drop);
+            matches!(created, Err(Error::Full { limit: 2 }))
+        };
+        for _ in 0..2 {
+            let refusals = [now; 4].map(is_refused);
+            assert_eq!(refusals, [false, false, true, true], "{}", server.kind());
+            server.execute("DELETE FROM \"refused\"");
+            assert!(is_refused(now), "{}: it was counted", server.kind());
+            // Or a minute later, but no refusal makes it later.
+            store.delete_expired(&Sweep::new(), now).unwrap();
+        }
+        let refusals = [0, 0, 0, 59].map(|age| is_refused(now + Duration::from_secs(age)));
+        assert_eq!(refusals, [false, false, true, true], "{}", server.kind());
+        server.execute("DELETE FROM \"refused\"");
+        assert!(!is_refused(now + Duration::from_secs(60)));
     }
 }

@@ -118,6 +118,40 @@ fn a_session_of_a_clock_ahead_makes_room_before_one_of_now() {
 }
 
 #[test]
+fn the_table_is_not_counted_for_each_new_session() {
+    let place = Place::new();
+    let now = SystemTime::now();
+    let noted = || -> u64 {
+        let question = "SELECT value FROM Session_state WHERE name = 'count'";
+        let value = place.connect().query_row(question, [], |row| row.get(0));
+        value.unwrap()
+    };
+    let delete = || place.connect().execute_batch("DELETE FROM Session");
+    let store = place.store(&[("maxSessions", "10")]);
+    let count = || {
+        drop(create(&store, 1, now));
+        noted()
+    };
+    assert_eq!(count(), 1);
+    delete().unwrap();
+    assert_eq!(count(), 2);
+    store.delete_expired(&Sweep::new(), now).unwrap();
+    assert_eq!(count(), 2, "a clean-up has it counted again");
+
+    let store = place.store(&[("maxSessions", "2"), ("whenFull", "refuse")]);
+    let is_refused = |now| {
+        let id = SessionId::generate().unwrap().digest();
+        let created = store.create(&id, &record(1, now), now).map(drop);
+        matches!(created, Err(Error::Full { limit: 2 }))
+    };
+    assert!(is_refused(now));
+    delete().unwrap();
+    assert!(is_refused(later(now, 0)), "it was counted");
+    assert!(!is_refused(later(now, 1)), "it is a minute old");
+    assert_eq!(noted(), 1);
+}
+
+#[test]
 fn a_lock_may_be_waited_for_longer_than_sqlite_can_count() {
     let place = Place::new();
     let store = place.store(&[("lockTimeout", "36500d")]);
