@@ -1,7 +1,7 @@
 //! Sessions under a transport that is not ours: the `fastcgi` crate.
 //!
-//! `SessionManager` needs no more of a request than its Cookie header, and gives back no more than
-//! a Set-Cookie header. Start this with a listening socket as descriptor 0. ARCHITECTURE.md says why
+//! `SessionManager` needs no more of a request than its Cookie header and whether it came by HTTPS, and gives back no
+//! more than a Set-Cookie header. Start this with a listening socket as descriptor 0. ARCHITECTURE.md says why
 //! the crate is not what `cgi_session::run` is made of.
 
 use std::io::Write as _;
@@ -13,7 +13,8 @@ fn main() -> Result<(), Error> {
     fastcgi::run(move |mut request| {
         let cookies = request.param("HTTP_COOKIE").unwrap_or_default();
         // One buffer and one write: the crate sends each write as a record of its own.
-        let page = match count(&manager, &cookies) {
+        let is_https = request.param("HTTPS").is_some_and(|https| https == "on");
+        let page = match count(&manager, &cookies, is_https) {
             Ok(page) => page,
             Err(error) => {
                 eprintln!("{}", error.one_line());
@@ -30,12 +31,13 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-fn count(manager: &SessionManager, cookies: &str) -> Result<String, Error> {
+fn count(manager: &SessionManager, cookies: &str, is_https: bool) -> Result<String, Error> {
     let (views, set_cookie) = manager.update(cookies, |session| {
         let views = session.get::<u64>("pageViews")?.unwrap_or(0) + 1;
         session.insert("pageViews", views)?;
         Ok(views)
     })?;
+    let set_cookie = set_cookie.map(|cookie| cookie.over_https(is_https));
     let set_cookie = set_cookie.map(|cookie| format!("Set-Cookie: {cookie}\r\n"));
     let text = format!("Hello, you've been here {views} time(s)\n");
     Ok(format!(

@@ -102,6 +102,7 @@ mod gateway;
 pub mod http;
 mod id;
 mod mutex;
+mod opaque;
 mod record;
 mod session;
 pub mod store;

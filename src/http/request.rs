@@ -261,6 +261,12 @@ impl Request {
         self.visit.commit()
     }
 
+    /// Gives up what was changed in the session since it was opened or saved, and its lock (PHP's `session_abort`).
+    /// What opens it after that finds it as it is stored.
+    pub fn release_session(&mut self) {
+        self.visit.release();
+    }
+
     /// A new session with a new id and a cookie, whatever the client sent.
     ///
     /// It is for a login, after the password was checked, when [`Request::session`] is [`Error::Replaced`] because

@@ -228,8 +228,13 @@ impl SessionManager {
     }
 
     /// Cleans up within these limits if `cleanUpDelay` has passed since the last time any process
-    /// did, or if `cleanUpProbability` says so.
-    pub(crate) fn clean_up_if_due(&self, sweep: &Sweep<'_>) -> Result<()> {
+    /// did, or if `cleanUpProbability` says so. [`Program`](crate::Program) does this by itself; under another transport the
+    /// program does, after a response.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionManager::delete_expired`]. What failed for single sessions is logged.
+    pub fn clean_up_if_due(&self, sweep: &Sweep<'_>) -> Result<()> {
         let config = &self.shared.config;
         if config.keeps_expired() {
             return Ok(());

@@ -447,6 +447,11 @@ impl RequestSession {
         Some(closed.flashes)
     }
 
+    /// Closes the session without what was not saved.
+    pub(crate) fn release(&mut self) {
+        self.close();
+    }
+
     pub(crate) fn destroy(&mut self) -> Result<()> {
         self.was_used = true;
         self.manager()?;

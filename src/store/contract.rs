@@ -454,7 +454,7 @@ impl<'a> Sweep<'a> {
 }
 
 /// When a clean-up under way must end ([`Sweep::clock`]).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SweepClock<'a> {
     sweep: Sweep<'a>,
     deadline: Option<Instant>,

@@ -121,6 +121,7 @@ pub fn start_apache(site: &Site, wiki: u16, guard: u16) -> Option<Server> {
             "headers",
             "macro",
             "proxy",
+            "proxy_fcgi",
             "proxy_http",
         ];
         apache::command(site, directory, &modules, &own)

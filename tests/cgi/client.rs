@@ -210,6 +210,52 @@ fn failures_save_nothing_and_are_the_pages_that_a_server_sends() {
 }
 
 #[test]
+fn what_was_not_saved_can_be_given_up_and_the_page_still_be_sent() {
+    fn draft(request: &mut Request) -> Result<Response> {
+        let is_first = request.method() == Method::POST;
+        let session = request.session()?;
+        session.insert("draft", "saved")?;
+        session.flash("notice", "seen later")?;
+        if is_first {
+            request.commit_session()?;
+        }
+        let session = request.session()?;
+        session.insert("draft", "given up")?;
+        session.regenerate_id();
+        request.release_session();
+        request.release_session(); // harmless
+        let session = request.existing_session()?;
+        let draft = session.map(|session| session.require("draft"));
+        Ok(Response::text(
+            draft.transpose()?.unwrap_or("nothing".to_owned()),
+        ))
+    }
+    fn notice(request: &mut Request) -> Result<Response> {
+        let _ = request.session()?.flashed::<String>("notice")?;
+        request.release_session();
+        let session = request.session()?;
+        let (draft, notice) = (
+            session.require::<String>("draft")?,
+            session.flashed("notice")?,
+        );
+        let notice: String = notice.unwrap_or_default();
+        Ok(Response::text(format!("{draft}, {notice}")))
+    }
+    let client = Client::default();
+    let unsaved = client.get("/").send(draft);
+    assert_eq!(unsaved.body_text(), "nothing");
+    assert!(!unsaved.headers().contains_key(header::SET_COOKIE));
+    let saved = client.post("/").send(draft);
+    assert_eq!(saved.body_text(), "saved");
+    assert!(saved.headers().contains_key(header::SET_COOKIE));
+    assert_eq!(client.get("/").send(draft).body_text(), "saved");
+    assert_eq!(
+        client.get("/").send(notice).body_text(),
+        "saved, seen later"
+    );
+}
+
+#[test]
 fn a_logout_takes_the_cookie_away() {
     let client = Client::default();
     assert_eq!(client.get("/").send(counter).body_text(), "1");

@@ -79,15 +79,20 @@ fn systemd_makes_the_directory_for_the_servers_user_alone() {
     fs::create_dir(root.path().join("etc")).unwrap();
     fs::copy("/etc/passwd", root.path().join("etc/passwd")).unwrap();
     fs::copy("/etc/group", root.path().join("etc/group")).unwrap();
-    let made = Command::new("systemd-tmpfiles")
-        .arg("--create")
-        .arg(format!("--root={}", root.path().display()))
-        .arg(repository("examples/deploy/cgi-session.tmpfiles"))
-        .status();
-    assert!(made.unwrap().success());
-    let directory = root.path().join("var/lib/cgi-session").metadata().unwrap();
-    assert_eq!(directory.permissions().mode() & 0o7777, 0o700);
-    assert_eq!((directory.uid(), directory.gid()), owner);
+    let path = root.path().join("var/lib/cgi-session");
+    for owner in [owner, (1234, 1234)] {
+        let made = Command::new("systemd-tmpfiles")
+            .arg("--create")
+            .arg(format!("--root={}", root.path().display()))
+            .arg(repository("examples/deploy/cgi-session.tmpfiles"))
+            .status();
+        assert!(made.unwrap().success());
+        let directory = path.metadata().unwrap();
+        assert_eq!(directory.permissions().mode() & 0o7777, 0o700);
+        assert_eq!((directory.uid(), directory.gid()), owner);
+        // Who has got it since keeps it.
+        chown(&path, Some(1234), Some(1234)).unwrap();
+    }
 }
 
 #[test]

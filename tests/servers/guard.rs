@@ -80,6 +80,9 @@ fn only_for_users(server: &Server, ids: &[String; 2], path: &str, refused: u16) 
             let seen = answer.header("location");
             let seen = seen.map(|it| it.ends_with("/app/login"));
             assert_eq!(seen, Some(true));
+            // Passed on to the program that logs in, which does not run here.
+            let login = ask(server, None, "/app/login").status.as_u16();
+            assert!(login == 502 || login == 503, "{login}");
         }
     }
     let answer = ask(server, Some(&ids[0]), path);

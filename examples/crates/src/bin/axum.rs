@@ -41,7 +41,9 @@ async fn counter(State(manager): State<SessionManager>, headers: HeaderMap) -> R
     // The response comes after the commit.
     match counted.await {
         Ok(Ok((views, set_cookie))) => {
-            let set_cookie = set_cookie.map(|cookie| [(header::SET_COOKIE, cookie.to_string())]);
+            // Behind a proxy that speaks TLS: `over_https(true)`, for the cookie's `Secure`.
+            let set_cookie = set_cookie.map(|cookie| cookie.over_https(false).to_string());
+            let set_cookie = set_cookie.map(|cookie| [(header::SET_COOKIE, cookie)]);
             (set_cookie, format!("Hello, visit {views}\n")).into_response()
         }
         Ok(Err(error)) => {
