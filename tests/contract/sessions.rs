@@ -34,6 +34,7 @@ pub(super) fn check(contract: &StoreContract) {
     if contract.is_capped {
         contract.run(at_the_cap_the_least_recently_used_goes_but_not_one_in_use);
         contract.run(a_full_store_that_refuses_evicts_no_session_until_some_have_expired);
+        contract.run(a_use_noted_by_a_clock_ahead_counts_from_the_next_clean_up_on);
     }
 }
 
@@ -346,6 +347,19 @@ fn a_full_store_that_refuses_evicts_no_session_until_some_have_expired(contract:
     let counts = ids.map(|id| counted(&*store, &id.digest()));
     assert_eq!(counts, [Some(1), Some(2)], "{name}");
     create(&*store, 3, later(now, 100));
+}
+
+fn a_use_noted_by_a_clock_ahead_counts_from_the_next_clean_up_on(contract: &StoreContract) {
+    let (name, store) = contract.open(&[]);
+    let now = SystemTime::now();
+    let ahead = later(now, 365 * 24 * 60);
+    create(&*store, 1, ahead).1.touch(ahead).unwrap();
+    let deleted = |now| {
+        let report = store.delete_expired(&Sweep::new(), now).unwrap();
+        assert!(report.failures.is_empty(), "{name}: {report:?}");
+        report.deleted
+    };
+    assert_eq!(deleted(now) + deleted(later(now, 100)), 1, "{name}");
 }
 
 fn a_session_ends_by_the_idle_time_of_its_record_whatever_the_timeout_is(contract: &StoreContract) {

@@ -78,6 +78,7 @@ pub fn delete_expired(
     now: SystemTime,
 ) -> Result<SweepReport> {
     let (clock, mut report) = (sweep.clock(), SweepReport::default());
+    while !sweep.is_dry_run() && !clock.is_over() && repair(rows, now)? {}
     let is_expired = format!("expires < {}", unix_seconds(now));
     let condition = (!sweep.is_dry_run()).then_some(&*is_expired);
     let mut after = (0, Vec::new());
@@ -136,6 +137,31 @@ pub fn delete_expired(
     }
 }
 
+/// Has some sessions live as long from now on as they would have lived, whose use was noted by a clock that was ahead;
+/// `false` when there are none, or another program changes them.
+fn repair(rows: &mut impl Deleter, now: SystemTime) -> Result<bool> {
+    let (table, is_ahead, action) = (rows.database().table(), is_ahead(now), "repair a time in");
+    let some = format!("SELECT session FROM {table} WHERE {is_ahead} LIMIT {BATCH}");
+    if rows.ask(action, &some)?.is_empty() {
+        return Ok(false);
+    }
+    // MySQL limits an inner question only where it stands for a table.
+    let repair = format!(
+        "UPDATE {table} SET expires = expires - used + {seconds}, used = {seconds} \
+         WHERE session IN (SELECT session FROM ({some}) AS found) AND {is_ahead}",
+        seconds = unix_seconds(now)
+    );
+    match rows.ask(action, &repair) {
+        Err(Error::Busy { .. }) => Ok(false),
+        repaired => repaired.map(|_| true),
+    }
+}
+
+/// The condition that a clock has noted a use that was ahead by more than a minute.
+fn is_ahead(now: SystemTime) -> String {
+    format!("used > {}", unix_seconds(now).saturating_add(60))
+}
+
 /// The next expired rows behind this end, which may be the whole part of a time, and name; the longest expired first.
 fn expired_after(
     rows: &mut impl Deleter,
@@ -187,9 +213,7 @@ pub fn make_room(rows: &mut impl Deleter, known: &[Row], now: SystemTime) -> Res
         // Some more, so that not every creation has to look for one.
         left => left + (limit / 16).min(MAX_SPARE),
     };
-    // First those whose use a clock has noted that was ahead by more than a minute.
-    let is_ahead = format!("used > {}", seconds.saturating_add(60));
-    let ahead = delete_least(rows, &is_ahead, "used", more)?;
+    let ahead = delete_least(rows, &is_ahead(now), "used", more)?;
     let oldest = delete_least(rows, IS_SESSION, "used", more.saturating_sub(ahead))?;
     let deleted = deleted + ahead + oldest;
     Ok(format!(

@@ -127,8 +127,7 @@ impl Database {
         }
         let (wait, known) = (self.config.lock_timeout(), self.selection_of_count());
         let (mut locked, known) = self.lock(None, "maxSessions", wait, MAKE_ROOM, &known)?;
-        let (database, link) = (self, &mut locked.link);
-        match make_room(&mut Rows { database, link }, &known, now) {
+        match make_room(&mut Rows(self, &mut locked.link), &known, now) {
             Err(full @ Error::Full { .. }) => {
                 locked.release(self);
                 Err(full)

@@ -64,8 +64,7 @@ pub(super) fn uninstall(database: &Database, done: &mut Uninstalled) -> Result<(
     let (mut tables, _) = Tables::open(database, "remove the table of the sessions from")?;
     let (table, state) = (database.table(), database.state());
     if tables.is_ours()? {
-        let link = &mut tables.link;
-        done.sessions = Rows { database, link }.count(IS_SESSION)?;
+        done.sessions = Rows(database, &mut tables.link).count(IS_SESSION)?;
         tables.ask(&format!("DROP TABLE {table}"))?;
     }
     tables.ask(&format!("DROP TABLE IF EXISTS {state}"))?;
@@ -101,8 +100,7 @@ impl<'a> Tables<'a> {
     }
 
     fn ask(&mut self, statement: &str) -> Result<Vec<Row>> {
-        let (database, link) = (self.database, &mut self.link);
-        Rows { database, link }.ask(self.action, statement)
+        Rows(self.database, &mut self.link).ask(self.action, statement)
     }
 
     fn number(&mut self, question: &str) -> Result<Option<u64>> {

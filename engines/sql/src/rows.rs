@@ -54,19 +54,16 @@ impl Database {
 }
 
 /// The table, on one connection.
-pub(super) struct Rows<'a> {
-    pub(super) database: &'a Database,
-    pub(super) link: &'a mut Link,
-}
+pub(super) struct Rows<'a>(pub(super) &'a Database, pub(super) &'a mut Link);
 
 impl Deleter for Rows<'_> {
     fn database(&self) -> &impl Table {
-        self.database
+        self.0
     }
 
     fn ask(&mut self, action: &str, question: &str) -> Result<Vec<Row>> {
-        let answers = self.link.run(&[question.to_owned()]).whole();
-        let answers = answers.map_err(|failure| self.database.explain(action, failure));
+        let answers = self.1.run(&[question.to_owned()]).whole();
+        let answers = answers.map_err(|failure| self.0.explain(action, failure));
         Ok(answers?.take_rows(0))
     }
 
@@ -76,7 +73,7 @@ impl Deleter for Rows<'_> {
         sessions: &[SessionDigest],
         condition: Option<&str>,
     ) -> Result<Vec<SessionDigest>> {
-        let (database, dialect) = (self.database, self.database.server().dialect);
+        let (database, dialect) = (self.0, self.0.server().dialect);
         let columns = |sessions: &[SessionDigest], of: fn(&str) -> String| -> Result<String> {
             let column = |session| Ok(of(&database.key(session)?));
             let columns = sessions.iter().map(column).collect::<Result<Vec<_>>>()?;
@@ -99,7 +96,7 @@ impl Deleter for Rows<'_> {
         let (mut script, mut statement) = deletions.unwrap_or_default();
         let unlock = columns(&had, dialect.unlock)?;
         script.push(unlock.clone());
-        let answers = self.link.run(&script);
+        let answers = self.1.run(&script);
         if let Some(Kind::Locked | Kind::Conflict) = answers.kind() {
             // Another program changes one of these rows: all of them are in use.
             self.ask(action, "ROLLBACK")?;

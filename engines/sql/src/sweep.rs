@@ -18,8 +18,7 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
     let mut link = server.open_checked(ADMINISTRATOR, 2 * ADMINISTRATOR)?;
     if sweep.is_dry_run() {
         // What changes nothing keeps no other out.
-        let link = &mut link;
-        return delete_expired(&mut Rows { database, link }, sweep, now);
+        return delete_expired(&mut Rows(database, &mut link), sweep, now);
     }
     let (question, action) = (database.selection_of_last_sweep(), DELETE_EXPIRED);
     let locked = database.lock(Some(link), LAST_SWEEP, Duration::ZERO, action, &question);
@@ -37,8 +36,7 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         let error = Error::store(format!("cannot {action} {address}"), cause);
         return Err(error.with_hint("run `cgi-session init`"));
     }
-    let link = &mut locked.link;
-    let mut rows = Rows { database, link };
+    let mut rows = Rows(database, &mut locked.link);
     let mut report = delete_expired(&mut rows, sweep, now)?;
     let ended = unix_seconds(now);
     // The sessions are to be counted again.
