@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::mem::ManuallyDrop;
-use std::panic::{self, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
@@ -167,8 +167,14 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
+/// Does what may panic. The panic hook has said why; returned is a line on who panicked.
+pub(crate) fn catch<T>(who: &str, work: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(work))
+        .map_err(|payload| format!("{who} panicked: {}", panic_text(&*payload)))
+}
+
 /// What was said with a panic.
-pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or_default()

@@ -1,7 +1,6 @@
 //! Runs the handler for one request: the session is committed, the response complete, errors are reported.
 
 use std::error::Error as StdError;
-use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 use http::header::{
@@ -14,7 +13,7 @@ use log::kv::Value;
 use crate::config::{CacheLimiter, ClearSiteData, Config};
 use crate::cookies::SetCookie;
 use crate::error::{Error, Result, described, ours_in, printable};
-use crate::gateway::error_log::{REQUEST_TARGET, panic_text, report};
+use crate::gateway::error_log::{REQUEST_TARGET, catch, report};
 use crate::gateway::error_page::{Page, Reason};
 use crate::http::body::Body;
 use crate::http::origin::is_https;
@@ -76,12 +75,12 @@ pub(crate) fn answer(
 ) -> Answer {
     let method = request.method();
     let (is_get, is_head) = (method == Method::GET, method == Method::HEAD);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+    let result = catch("the handler", || {
         if handler.checks_query {
             request.check_query()?;
         }
         (handler.call)(&mut request).map(|response| response.resolved_for(&request))
-    }));
+    });
     let (params, body, mut visit) = request.into_parts();
     let page = |reason| handler.page(reason, Some(&params));
     let broken = Reason::Status(StatusCode::INTERNAL_SERVER_ERROR);
@@ -100,16 +99,13 @@ pub(crate) fn answer(
         Ok(Ok(response)) if response.status() >= StatusCode::INTERNAL_SERVER_ERROR => {
             Err(Failed::Answer(response))
         }
-        Ok(Ok(response)) => match visit.finish(response.status()) {
-            Ok(outcome) => Ok((response, outcome)),
-            Err(error) => Err(Failed::Error(error.into())),
+        Ok(Ok(response)) => match catch("the store", || visit.finish(response.status())) {
+            Ok(Ok(outcome)) => Ok((response, outcome)),
+            Ok(Err(error)) => Err(Failed::Error(error.into())),
+            Err(line) => Err(Failed::Page(broken, line)),
         },
         Ok(Err(error)) => Err(Failed::Error(error)),
-        // The panic hook has said why.
-        Err(payload) => {
-            let line = format!("the handler panicked: {}", panic_text(&*payload));
-            Err(Failed::Page(broken, line))
-        }
+        Err(line) => Err(Failed::Page(broken, line)),
     };
     let is_saved = finished.is_ok();
     let (response, mut outcome, session) = match finished {
@@ -123,7 +119,7 @@ pub(crate) fn answer(
             let session = visit.digest();
             // The client must still find its session, and no other request of it waits for what the program's
             // own page and logger do.
-            let outcome = visit.abandon();
+            let outcome = catch("the store", || visit.abandon()).unwrap_or_default();
             let response = match failed {
                 Failed::Answer(response) => response,
                 Failed::Page(reason, line) => {
@@ -351,7 +347,8 @@ fn log_request(
 
 /// Cleans up after a response, if it is time to.
 pub(crate) fn clean_up(manager: &SessionManager) {
-    if let Err(error) = manager.clean_up_if_due(&Sweep::new().max_time(CLEAN_UP)) {
+    let sweep = Sweep::new().max_time(CLEAN_UP);
+    if let Ok(Err(error)) = catch("the store", || manager.clean_up_if_due(&sweep)) {
         report(&error.one_line());
     }
 }

@@ -38,6 +38,15 @@ fn a_panic_saves_nothing_and_is_answered_with_500() {
 }
 
 #[test]
+fn a_store_that_panics_when_it_saves_is_answered_with_500() {
+    let site = Site::with_settings("storageType = custom\n");
+    fs::write(site.path().join("save"), "").unwrap();
+    let request = Cgi::new("fastcgi_echo", &site).query("mode=count");
+    let failed = request.variable("ECHO_DIRECTORY", site.path()).run();
+    failed.expect_failure(500, ["fastcgi_echo: panicked at", "as the file save asks"]);
+}
+
+#[test]
 fn an_error_saves_nothing_and_is_answered_with_500() {
     let site = Site::new();
     let id = counted_once(&site);

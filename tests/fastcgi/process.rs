@@ -633,6 +633,18 @@ fn a_program_that_stays_cleans_up_by_itself() {
 }
 
 #[test]
+fn a_clean_up_that_panics_is_tried_again_and_the_program_ends_in_order() {
+    let setup = echo(Socket::StdinUnix).variable("CGI_SESSION_STORAGE_TYPE", "custom");
+    let mut server = setup.variable("CGI_SESSION_CLEAN_UP_DELAY", "1s").start();
+    fs::write(server.directory().join("clean-up"), "").unwrap();
+    assert_eq!(server.ask(&get(1, 0, "mode=count")).text(), "1");
+    let told = "as the file clean-up asks";
+    until("it panics again", || server.log().matches(told).count() > 1);
+    server.signal(Signal::TERM);
+    assert!(server.end().success());
+}
+
+#[test]
 fn a_store_that_is_away_at_the_start_is_used_when_it_is_there() {
     let directory = TempDir::new().unwrap();
     let sign = directory.path().join("store");

@@ -295,3 +295,26 @@ fn a_request_cleans_up_with_the_configured_probability() {
     begin_session(&server);
     until("it is deleted", || expired.metadata().unwrap().nlink() == 0);
 }
+
+#[test]
+fn a_store_that_panics_fails_one_request_and_its_connection_goes_on() {
+    let setup = echo(Socket::StdinUnix).variable("CGI_SESSION_STORAGE_TYPE", "custom");
+    let setup = setup.variable("CGI_SESSION_CLEAN_UP_DELAY", "0");
+    let server = setup
+        .variable("CGI_SESSION_CLEAN_UP_PROBABILITY", "1")
+        .start();
+    let mut client = server.connect();
+    for (panics, status) in [("load", 500), ("save", 500), ("clean-up", 200)] {
+        let sign = server.directory().join(panics);
+        fs::write(&sign, "").unwrap();
+        let cookie = format!("sessionId={}", SessionId::generate().unwrap().secret());
+        let reply = client.ask(1, &visit(1, KEEP, "mode=count", &cookie));
+        assert_eq!((reply.status(), reply.end), (status, Some(0)), "{panics}");
+        assert_eq!(reply.cookie().is_some(), status == 200, "{reply:?}");
+        let told = format!("as the file {panics} asks");
+        until("the log says so", || server.log().contains(&told));
+        fs::remove_file(&sign).unwrap();
+    }
+    let reply = client.ask(1, &get(1, KEEP, "mode=count"));
+    assert_eq!(reply.status(), 200);
+}

@@ -8,12 +8,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use cgi_session::{Program, Request, Response, SessionManager};
+use cgi_session::{
+    CustomFunctions, CustomResult, CustomStore, Program, Request, Response, SessionManager,
+    StoreKind,
+};
 use http::{HeaderName, HeaderValue};
 
 type Outcome = Result<Response, Box<dyn Error + Send + Sync>>;
 
 const NO_LIMIT: u64 = u64::MAX;
+
+/// `storageType = custom`: a store that panics.
+const PANICS: StoreKind = StoreKind::new("custom", |config| {
+    Ok(Box::new(CustomStore::new(config, Panics)?))
+});
 
 fn main() -> ExitCode {
     let idle = milliseconds("ECHO_IDLE", 60_000);
@@ -26,11 +34,37 @@ fn main() -> ExitCode {
         .max_params(params.unwrap_or(1000))
         .idle_timeout(idle);
     let program = program.read_timeout(read).write_timeout(write);
+    let program = program.store(PANICS);
     match env::var_os("ECHO_STORE") {
         Some(sign) => program.manager(move || store_behind(Path::new(&sign))),
         None => program,
     }
     .run(echo)
+}
+
+/// Functions that keep nothing, and panic as long as the directory has a file of their name.
+struct Panics;
+
+impl CustomFunctions for Panics {
+    fn save(&self, _: &str, _: &str, _: u64) -> CustomResult<()> {
+        panic_if("save");
+        Ok(())
+    }
+
+    fn load(&self, _: &str) -> CustomResult<Option<(String, u64)>> {
+        panic_if("load");
+        Ok(None)
+    }
+
+    fn clean_up(&self, _: u64) -> CustomResult<u64> {
+        panic_if("clean-up");
+        Ok(0)
+    }
+}
+
+fn panic_if(name: &str) {
+    let directory = PathBuf::from(env::var_os("ECHO_DIRECTORY").unwrap_or_default());
+    assert!(!directory.join(name).exists(), "as the file {name} asks");
 }
 
 /// A store that is there when this file is, and notes who looked for it.

@@ -7,7 +7,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::gateway::error_log::report;
+use crate::gateway::error_log::{catch, report};
 use crate::session::lazy_manager::{LazyManager, RETRY};
 use crate::store::Sweep;
 
@@ -52,7 +52,7 @@ impl Maintenance {
         let has_ended = self.ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout);
         // A manager that could not be created has been reported, and has nothing to keep.
         if let Some(manager) = manager.created()
-            && let Err(error) = manager.flush()
+            && let Ok(Err(error)) = catch("the store", || manager.flush())
         {
             report(&error.one_line());
         }
@@ -90,7 +90,7 @@ fn run(manager: &LazyManager, is_over: &AtomicBool, stopped: &Receiver<()>) {
         }
         for (due, pause, run) in &mut tasks {
             if *due <= Instant::now() {
-                if let Err(error) = run() {
+                if let Ok(Err(error)) = catch("the store", run) {
                     report(&error.one_line());
                 }
                 *due = Instant::now() + *pause;
