@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 
+use cgi_session::store::FileKind;
 use cgi_session::{Config, Error, Uninstalled, printable};
 use serde_json::json;
 
@@ -69,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
     let mut done = crate::stores::manager(config)?.uninstall();
     if arguments.leave_directory {
         done.errors
-            .retain(|error| !is_about(error, directory.as_deref()));
+            .retain(|error| !is_left_to_root(error, directory.as_deref()));
     }
     let removed = format!("{} removed", counted(done.sessions, "session"));
     report_on(&location.to_string(), &done, Some(&removed), arguments.json)
@@ -163,13 +164,34 @@ fn as_owner(
         return Ended::with(code.unwrap_or(report::FAILED).into());
     }
     let removed = fs::remove_dir(directory).or_else(|error| match error.kind() {
-        // What is in it has been listed.
-        ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty => Ok(()),
+        ErrorKind::NotFound => Ok(()),
+        // What is none of ours has been listed.
+        ErrorKind::DirectoryNotEmpty if !holds_ours(directory) => Ok(()),
+        ErrorKind::DirectoryNotEmpty => {
+            let hint = "a program still uses it: stop the programs first, and run it again";
+            Err(format!("{}; {hint}", failed(error, "remove")))
+        }
         _ => Err(failed(error, "remove")),
     });
     Ok(removed?)
 }
 
-fn is_about(error: &Error, directory: Option<&Path>) -> bool {
-    matches!(error, Error::Io { path, .. } if Some(path.as_path()) == directory)
+/// Whether all else was done, and root may remove the directory.
+fn is_left_to_root(error: &Error, directory: Option<&Path>) -> bool {
+    matches!(error, Error::Io { action, path, .. }
+        if *action == "cannot remove" && Some(path.as_path()) == directory)
+}
+
+/// Whether a file of ours lies in a directory or in one of its shards.
+fn holds_ours(directory: &Path) -> bool {
+    let mut entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.any(|entry| {
+        let kind = FileKind::of(entry.file_name().as_encoded_bytes());
+        let is_directory = || entry.file_type().is_ok_and(|it| it.is_dir());
+        match kind {
+            FileKind::Foreign => false,
+            FileKind::Shard => is_directory() && holds_ours(&entry.path()),
+            _ => true,
+        }
+    })
 }

@@ -49,6 +49,34 @@ fn root_makes_the_directory_for_the_owner_and_removes_it_again() {
 }
 
 #[test]
+fn root_says_that_the_owner_could_not_remove_the_sessions() {
+    let Some(site) = Site::as_root() else { return };
+    site.session();
+    site.give_to(SOMEBODY);
+    set_mode(&site.directory, 0o500);
+    let refused = site.run("uninstall --yes --json").exits_with(1);
+    let refused = refused.complains("Permission denied");
+    assert_eq!(refused.json()["problems"].as_array().unwrap().len(), 1);
+    set_mode(&site.directory, 0o700);
+    site.prints("uninstall --yes", "1 session removed\n");
+    assert!(!site.directory.exists());
+}
+
+#[test]
+fn root_says_that_something_of_ours_is_left_in_the_directory() {
+    let Some(site) = Site::as_root() else { return };
+    let index = site.file(&format!("{}.user", "0".repeat(64)));
+    site.give_to(SOMEBODY);
+    let index = fs::File::open(index).unwrap();
+    index.lock().unwrap();
+    let left = site.run("uninstall --yes").exits_with(1);
+    left.complains("run it again");
+    index.unlock().unwrap();
+    site.run("uninstall --yes").exits_with(0);
+    assert!(!site.directory.exists());
+}
+
+#[test]
 fn what_stands_in_the_way_is_told() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
