@@ -224,6 +224,24 @@ fn the_numbers_of_the_report_are_exact() {
 }
 
 #[test]
+fn clean_ups_that_are_stopped_early_reach_everything_in_the_end() {
+    let place = Place::new();
+    place.create_many(1200);
+    let last = fs::read_dir(place.path()).unwrap().last().unwrap().unwrap();
+    crate::support::set_modified(&last.path(), ago(IDLE + 62));
+    let is_over = AtomicBool::new(false);
+    // It stops long before it is through.
+    let observer = |_: SweepEvent<'_>| is_over.store(true, Ordering::Relaxed);
+    let sweep = Sweep::new().stop_when(&is_over).observer(&observer);
+    let runs = (0..1000).find(|_| {
+        is_over.store(false, Ordering::Relaxed);
+        let report = place.store.delete_expired(&sweep, SystemTime::now());
+        report.unwrap().deleted > 0
+    });
+    assert!(runs.is_some());
+}
+
+#[test]
 fn of_two_clean_ups_at_once_the_second_does_nothing() {
     let place = Place::new();
     let id = place.create(1);

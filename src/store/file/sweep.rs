@@ -95,16 +95,19 @@ impl FileStoreInner {
     /// not count.
     fn sweep_folders(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<(SweepReport, u64)> {
         let clock = sweep.clock();
-        let mut folders = self.folder_names()?;
+        let (mut folders, mut first) = (self.folder_names()?, None);
         if sweep.max_time.is_some() || sweep.stop.is_some() {
-            // The last one may have stopped on its way: in the end each folder has its turn.
-            let first = rand::random_range(0..folders.len().max(1));
-            folders.rotate_left(first);
+            // The last one may have stopped on its way: in the end each folder and each name has its turn.
+            let folder = rand::random_range(0..folders.len().max(1));
+            folders.rotate_left(folder);
+            let digits = format!("{:02x}", rand::random::<u8>());
+            first = digits.get(..rand::random_range(1..=2)).map(str::to_owned);
         }
         let run = Run {
             shared: self,
             sweep,
             now,
+            first,
             clock,
             stop: AtomicBool::new(clock.is_over()),
             deleted: AtomicU64::new(0),
@@ -157,6 +160,8 @@ struct Run<'a> {
     shared: &'a FileStoreInner,
     sweep: &'a Sweep<'a>,
     now: SystemTime,
+    /// Of names that are not in a shard, those come first that begin with this.
+    first: Option<String>,
     clock: SweepClock<'a>,
     stop: AtomicBool,
     deleted: AtomicU64,
@@ -171,32 +176,54 @@ impl Run<'_> {
             return Ok(report);
         };
         let mut entries = 0;
-        self.shared.each_entry(&folder, |name, kind| {
-            entries += 1;
-            if entries % STEP == 0 {
-                self.sweep.notify(SweepEvent::Examined(STEP));
-            }
-            if self.clock.is_over() {
-                self.stop.store(true, Ordering::Relaxed);
-            }
-            if self.stop.load(Ordering::Relaxed) {
-                return ControlFlow::Break(());
-            }
-            let outcome = match kind {
-                Kind::Shard | Kind::Own => Ok(()),
-                Kind::Foreign => {
-                    report.foreign += 1;
-                    Ok(())
+        let first = self.first.as_deref().filter(|_| prefix.is_empty());
+        let rounds = if first.is_some() {
+            &[true, false][..]
+        } else {
+            &[false]
+        };
+        for round in rounds {
+            self.shared.each_entry(&folder, |name, kind| {
+                if first.is_some_and(|first| name.starts_with(first)) != *round {
+                    return ControlFlow::Continue(());
                 }
-                kind => self.entry(&folder, name, &kind, &mut report),
-            };
-            if let Err(error) = outcome {
-                report.failures.push(error.one_line());
-            }
-            ControlFlow::Continue(())
-        })?;
+                entries += 1;
+                if entries % STEP == 0 {
+                    self.sweep.notify(SweepEvent::Examined(STEP));
+                }
+                self.visit(&folder, name, &kind, &mut report)
+            })?;
+        }
         self.sweep.notify(SweepEvent::Examined(entries % STEP));
         Ok(report)
+    }
+
+    /// Deals with an entry, unless the clean-up is to end.
+    fn visit(
+        &self,
+        folder: &Folder,
+        name: &str,
+        kind: &Kind,
+        report: &mut SweepReport,
+    ) -> ControlFlow<()> {
+        if self.clock.is_over() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        let outcome = match kind {
+            Kind::Shard | Kind::Own => Ok(()),
+            Kind::Foreign => {
+                report.foreign += 1;
+                Ok(())
+            }
+            kind => self.entry(folder, name, kind, report),
+        };
+        if let Err(error) = outcome {
+            report.failures.push(error.one_line());
+        }
+        ControlFlow::Continue(())
     }
 
     fn entry(
