@@ -104,6 +104,9 @@ fn a_trial_counts_for_programs_what_it_did() {
         // Limits of the site are none of the trial.
         command.env("CGI_SESSION_MIN_FREE_SPACE", "100%");
         command.env("CGI_SESSION_MAX_KEY_LENGTH", "1");
+        command.env("CGI_SESSION_TABLE", "t".repeat(63));
+        // Nor is where its ids come from.
+        command.env("CGI_SESSION_ID_FROM", "header:X-Session-Id");
         command
     };
     let has_done_everything = |finished: &Finished| {

@@ -73,7 +73,10 @@ fn done(session: usize) -> String {
 
 /// The store of the site in another place, without limits that would get in the way.
 fn scratch(config: Config, place: &Path) -> cgi_session::Result<SessionManager> {
-    let table = config.get("table").unwrap_or_default() + "_storm_sessions";
+    // A name has 63 letters at most.
+    let mut table = config.get("table").unwrap_or_default();
+    table.truncate(48);
+    table += "_storm_sessions";
     let mut config = config.set("storageFileDir", place.join("sessions"))?;
     if config.get("storageType").as_deref() == Some("sqlite") {
         config = config.set("database", place.join("sessions.db"))?;
@@ -81,6 +84,7 @@ fn scratch(config: Config, place: &Path) -> cgi_session::Result<SessionManager> 
     for (key, value) in [
         ("table", table.as_str()),
         ("app", ""),
+        ("idFrom", "cookie"),
         ("timeout", "1h"),
         ("lifetime", "0"),
         ("lockTimeout", "60s"),
