@@ -92,7 +92,7 @@ fn send(answer: Answer, head_only: bool) {
         match body.run(&mut Stdout, &|| false, response.announced()) {
             StreamEnd::Whole => {}
             StreamEnd::ClientLeft => return,
-            StreamEnd::Failed(reason) => drop(report_cut(reason.as_deref(), session.as_ref())),
+            StreamEnd::Failed(reason) => report_cut(reason.as_deref(), session.as_ref()),
         }
     }
     if let Some(manager) = manager {

@@ -144,7 +144,7 @@ impl RequestBuilder {
         if let Some(stream) = response.stream_body(head_only) {
             match stream.run(&mut body, &|| false, response.announced()) {
                 StreamEnd::Failed(reason) => {
-                    drop(report_cut(reason.as_deref(), answer.session.as_ref()));
+                    report_cut(reason.as_deref(), answer.session.as_ref());
                 }
                 StreamEnd::Whole | StreamEnd::ClientLeft => {}
             }

@@ -301,16 +301,15 @@ fn in_session(line: &str, session: Option<&SessionDigest>) -> String {
     format!("{line}{}", session.unwrap_or_default())
 }
 
-/// Reports an error of a request, to the program's own logger, too. Returns the line.
+/// Reports an error of a request, to the program's own logger, too.
 fn report_request(
     line: &str,
     error: Option<&(dyn StdError + 'static)>,
     session: Option<&SessionDigest>,
-) -> String {
+) {
     let line = in_session(line, session);
     report(&line);
     log_request(&line, error, session);
-    line
 }
 
 /// Tells the program's own logger of an error of a request, with what a machine may look for.
@@ -353,9 +352,9 @@ pub(crate) fn clean_up(manager: &SessionManager) {
     }
 }
 
-/// Tells the log that the client has the beginning of a response alone; returns the line.
-pub(crate) fn report_cut(reason: Option<&str>, session: Option<&SessionDigest>) -> String {
+/// Tells the log that the client has the beginning of a response alone.
+pub(crate) fn report_cut(reason: Option<&str>, session: Option<&SessionDigest>) {
     let reason = reason.unwrap_or("its handler panicked");
     let line = format!("a streamed response is cut off: {reason}");
-    report_request(&line, None, session)
+    report_request(&line, None, session);
 }

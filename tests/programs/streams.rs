@@ -75,7 +75,7 @@ fn produce(out: &mut StreamWriter<'_>, mode: &str, size: u64) -> io::Result<()> 
         "for ever" => loop {
             thread::sleep(Duration::from_secs(1));
         },
-        "fail" => Err(io::Error::other("on purpose")),
+        "fail" => Err(io::Error::other("on\npurpose")),
         "panic" => panic!("on purpose"),
         "passes over errors" => {
             for _ in 0..1000 {

@@ -57,12 +57,12 @@ impl Connection {
                 }
             }
             StreamEnd::Failed(reason) => {
-                let (line, lines) = error_log::keep(|| report_cut(reason.as_deref(), session));
+                let ((), lines) = error_log::keep(|| report_cut(reason.as_deref(), session));
                 if reports.0 {
                     error_log::write_all(&lines);
                 }
                 if reports.1 {
-                    record::push_lines(&mut out, request.id, &[line]);
+                    record::push_lines(&mut out, request.id, &lines);
                 }
                 // Without END_REQUEST the response is not whole. nginx, which takes the end of the connection for that
                 // of a response that it does not buffer, gives up at a version that there is not.
