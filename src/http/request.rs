@@ -384,6 +384,8 @@ impl Request {
     /// before; and as [`Request::form`] and [`Request::session`].
     pub fn check_csrf_token(&mut self) -> Result<()> {
         let header = self.header("x-csrf-token").and_then(OsStr::to_str);
+        // A script may send it empty where a page has no token for it.
+        let header = header.filter(|header| !header.is_empty());
         let sent = match header.map(str::to_owned) {
             None => self.form(CSRF_FIELD)?,
             header => header,

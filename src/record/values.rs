@@ -204,7 +204,7 @@ impl Values {
     /// Changes values through a struct of one's own, whose fields are the keys.
     ///
     /// A field that `change` has changed is written under its name, and removed when it is `None` or
-    /// is now skipped when serialized; everything else stays as it is.
+    /// is now skipped when serialized; everything else stays as it is. What an alias of a changed field had stored goes.
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
@@ -239,7 +239,7 @@ impl Values {
         for key in before.keys().filter(|key| !after.contains_key(*key)) {
             edited.remove(key);
         }
-        let mut nulls = Vec::new();
+        let (mut nulls, mut has_more) = (Vec::new(), false);
         for (key, value) in &after {
             if before.get(key).is_some_and(|old| old.get() == value.get()) {
                 continue;
@@ -250,7 +250,20 @@ impl Values {
             } else {
                 // Its end stays.
                 let text = edited.storable(key, value)?;
-                edited.texts.0.insert(key.clone(), text);
+                has_more |= edited.texts.0.insert(key.clone(), text).is_none();
+            }
+        }
+        if has_more && edited.to_struct::<T>().is_err() {
+            // What was read by an alias is under the field's own name now, and `T` refuses both.
+            let mut own = self.clone();
+            own.texts.0.clone_from(&after);
+            for (key, text) in self.texts.0.iter().filter(|it| !after.contains_key(it.0)) {
+                let is_readable = own.to_struct::<T>().is_ok();
+                own.texts.0.insert(key.clone(), text.clone());
+                if is_readable && own.to_struct::<T>().is_err() {
+                    own.texts.0.remove(key);
+                    edited.remove(key);
+                }
             }
         }
         if !nulls.is_empty() && edited.to_struct::<T>().is_err() {
@@ -538,6 +551,32 @@ mod tests {
             .unwrap();
         assert_eq!(values.get::<u32>("code").unwrap(), Some(7));
         assert!(values.ends.is_empty());
+    }
+
+    #[test]
+    fn an_edit_removes_what_an_alias_had_read() {
+        #[derive(Default, Serialize, Deserialize)]
+        #[serde(default)]
+        struct Renamed {
+            #[serde(alias = "name", alias = "zname")]
+            full_name: String,
+            #[serde(alias = "old")]
+            code: u8,
+            note: Option<String>,
+        }
+        for alias in ["name", "zname"] {
+            let mut values = values(&[(alias, "Ada"), ("other", "2")]);
+            values.insert("old", 7).unwrap();
+            values.edit(|it: &mut Renamed| it.note = None).unwrap();
+            assert_eq!(values.get::<String>(alias).unwrap().as_deref(), Some("Ada"));
+            for letter in ["!", "?"] {
+                let change = |it: &mut Renamed| (it.full_name += letter, it.code += 1);
+                values.edit(change).unwrap();
+            }
+            assert!(values.keys().eq(["code", "full_name", "other"]));
+            let read: Renamed = values.to_struct().unwrap();
+            assert_eq!((&*read.full_name, read.code), ("Ada!?", 9));
+        }
     }
 
     #[test]

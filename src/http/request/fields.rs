@@ -52,7 +52,7 @@ impl Request {
     /// As [`Request::form`].
     pub fn fields(&mut self, name: &str) -> Result<Vec<String>> {
         let mut sent = Vec::new();
-        if self.method() == Method::POST {
+        if self.sends_form() {
             sent = self.form_values(name)?;
         }
         if sent.is_empty() {
@@ -86,7 +86,7 @@ impl Request {
     /// As [`Request::form`], [`Request::session`] and [`Values::insert`](crate::Values::insert).
     pub fn save_fields(&mut self, names: &[&str]) -> Result<()> {
         let mut sent = grouped(form_urlencoded::parse(self.query_string()).into_owned());
-        if self.method() == Method::POST {
+        if self.sends_form() {
             // What the form holds, it holds in place of the query string.
             sent.extend(grouped(self.pairs()?.to_vec()));
         }
@@ -143,6 +143,15 @@ impl Request {
 
     pub(super) fn form_values(&mut self, name: &str) -> Result<Vec<String>> {
         Ok(all(self.pairs()?, name))
+    }
+
+    /// Whether a form may be in the body: that of a POST must be one.
+    fn sends_form(&self) -> bool {
+        match self.method() {
+            Method::POST => true,
+            Method::GET | Method::HEAD => false,
+            _ => self.has_form(),
+        }
     }
 
     /// Whether the body is a form, as far as its type tells.
