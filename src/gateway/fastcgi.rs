@@ -74,12 +74,17 @@ fn serve(
     manager: &LazyManager,
     socket: &Socket,
 ) -> Result<()> {
-    // Before the socket exists: once it does, a signal must end the program in order.
+    // First of all: where it is missing, its number is the next that is free.
+    let given = match socket {
+        Socket::Systemd => Some(Listener::from_systemd()?),
+        _ => None,
+    };
+    // Before another socket exists: once it does, a signal must end the program in order.
     let stop = stop_signal().map_err(|error| Error::io("cannot watch for", "SIGTERM", error))?;
-    let listener = match socket {
-        Socket::Stdin => Listener::from_stdin()?,
-        Socket::Bind(bind) => Listener::bind(bind)?,
-        Socket::Systemd => Listener::from_systemd()?,
+    let listener = match (given, socket) {
+        (Some(given), _) => given,
+        (None, Socket::Bind(bind)) => Listener::bind(bind)?,
+        (None, _) => Listener::from_stdin()?,
     };
     if let Err(error) = manager.get(RETRY) {
         // Every request that asks for a session will say so too.

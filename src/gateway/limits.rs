@@ -71,15 +71,17 @@ impl Limits {
     }
 
     /// Raises the soft limit of descriptors towards the hard one, to what the connections and what is done for each may
-    /// need. Returns how many of them connections may take: the others are left for sessions and files.
+    /// need, of which the connections may take three quarters: the others are left for sessions and files.
     #[cfg(all(target_os = "linux", feature = "fastcgi"))]
-    pub(crate) fn raise_descriptors(&self) -> u64 {
+    pub(crate) fn within_descriptors(mut self) -> Self {
         let wanted = (self.connections as u64)
             .saturating_mul(2)
             .saturating_add(1024);
         // Without an answer there is no limit to keep to, and running out is survived.
         let most = rlimit::increase_nofile_limit(wanted).unwrap_or(u64::MAX);
-        most - most / 4
+        let connections = usize::try_from(most - most / 4).unwrap_or(usize::MAX);
+        self.connections = self.connections.min(connections);
+        self
     }
 
     /// How many requests wait for sessions at once, and how many with long bodies for workers: the other connections are

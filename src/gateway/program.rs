@@ -204,7 +204,8 @@ impl Program {
     /// for one, and a quarter with long bodies for workers; a request beyond is answered 503 at once.
     ///
     /// The soft limit of descriptors is raised towards the hard one to twice as many and 1024, also for the programs that
-    /// a handler starts. A quarter of what there is then is left for sessions and files.
+    /// a handler starts. Of what there is then a quarter is left for sessions and files, and connections are at most the
+    /// others.
     pub fn connections(mut self, connections: usize) -> Self {
         self.limits.connections = connections.max(1);
         self

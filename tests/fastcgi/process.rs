@@ -537,6 +537,31 @@ fn having_no_descriptors_left_is_survived() {
     assert!(server.is_running());
 }
 
+#[test]
+fn idle_connections_leave_descriptors_to_sessions() {
+    let server = echo(Socket::StdinUnix).descriptors(256).start();
+    let _held: Vec<_> = (0..400).map(|_| server.connect()).collect();
+    for _ in 0..30 {
+        let counted = server.ask(&get(1, 0, "mode=count"));
+        assert_eq!(counted.status(), 200);
+    }
+}
+
+#[test]
+fn a_descriptor_three_that_does_not_listen_is_refused() {
+    for given in ["3<&-", "3</dev/null", "3<&0"] {
+        let script = format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" {given}");
+        let (one, _other) = UnixStream::pair().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]).arg(example("fastcgi_echo"));
+        let output = command.stdin(std::os::fd::OwnedFd::from(one)).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{given}");
+        assert!(said.contains("LISTEN_FDS"), "{given}: {said}");
+    }
+}
+
 /// Opens as many connections as asked, or as the test's own limit allows.
 fn idle_connections(server: &Server, wanted: usize) -> Vec<Client> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);

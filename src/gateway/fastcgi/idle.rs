@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::epoll;
-use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::connection::{Connection, OpenConnections};
@@ -20,22 +20,15 @@ pub(super) struct IdleConnections {
     /// By what their events are known.
     by_number: Mutex<HashMap<u64, Connection>>,
     places: Arc<OpenConnections>,
-    /// Beyond this descriptor, connections leave the others to sessions and files.
-    descriptors: u64,
     is_stopping: AtomicBool,
 }
 
 impl IdleConnections {
-    pub(super) fn new(
-        epoll: OwnedFd,
-        places: &Arc<OpenConnections>,
-        descriptors: u64,
-    ) -> Arc<Self> {
+    pub(super) fn new(epoll: OwnedFd, places: &Arc<OpenConnections>) -> Arc<Self> {
         Arc::new(IdleConnections {
             epoll,
             by_number: Mutex::default(),
             places: Arc::clone(places),
-            descriptors,
             is_stopping: AtomicBool::new(false),
         })
     }
@@ -57,9 +50,6 @@ impl IdleConnections {
     /// Leaves a connection to whichever worker sees its next bytes. Returns it when no worker will.
     pub(super) fn hand_back(&self, connection: Connection) -> Option<Connection> {
         let (number, is_new) = (connection.number, connection.is_new);
-        // It was the lowest that was free.
-        let descriptor = u64::try_from(connection.as_fd().as_raw_fd());
-        let is_scarce = is_new && descriptor.is_ok_and(|it| it >= self.descriptors);
         let (reads, writes) = connection.events();
         let mut once = epoll::EventFlags::ONESHOT;
         once.set(epoll::EventFlags::IN | epoll::EventFlags::RDHUP, reads);
@@ -82,9 +72,6 @@ impl IdleConnections {
         }
         connection.get_mut().is_new = false;
         drop(idle);
-        if is_scarce {
-            self.close_one(Some(number));
-        }
         self.make_room();
         None
     }

@@ -75,12 +75,18 @@ impl Listener {
     pub(super) fn from_systemd() -> Result<Self> {
         let mut given = listenfd::ListenFd::from_env();
         let failed = |error| Error::io("cannot listen on", "LISTEN_FDS", error);
-        if let Ok(Some(unix)) = given.take_unix_listener(0) {
-            return Listener::new(unix.into());
+        let socket: Option<OwnedFd> = match given.take_unix_listener(0) {
+            Ok(Some(unix)) => Some(unix.into()),
+            _ => given.take_tcp_listener(0).map_err(failed)?.map(Into::into),
+        };
+        match socket {
+            Some(socket) if sockopt::socket_acceptconn(&socket).unwrap_or(false) => {
+                Listener::new(socket)
+            }
+            _ => Err(Error::Config(
+                "LISTEN_FDS holds no listening socket".to_owned(),
+            )),
         }
-        let tcp = given.take_tcp_listener(0).map_err(failed)?;
-        let none = || Error::Config("LISTEN_FDS holds no listening socket".to_owned());
-        Listener::new(tcp.ok_or_else(none)?.into())
     }
 
     pub(super) fn bind(bind: &Bind) -> Result<Self> {

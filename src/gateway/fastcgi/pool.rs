@@ -106,6 +106,7 @@ impl<'a> Pool<'a> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), always).map_err(failed)?;
         let places = Arc::default();
+        let limits = limits.within_descriptors();
         Ok(Pool {
             handler: *handler,
             manager,
@@ -113,7 +114,7 @@ impl<'a> Pool<'a> {
             listener,
             stop,
             late: Mutex::default(),
-            idle: IdleConnections::new(epoll, &places, limits.raise_descriptors()),
+            idle: IdleConnections::new(epoll, &places),
             next_number: AtomicU64::new(FIRST_CONNECTION),
             waiting: AtomicUsize::new(0),
             may_be_more: AtomicBool::new(false),
