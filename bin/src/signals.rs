@@ -1,10 +1,10 @@
-//! [`Signals`]: SIGHUP, SIGINT and SIGTERM end a run early, and leave the process time to clean up.
+//! [`Signals`]: SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGUSR1 end a run early, and leave the process time to clean up.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 pub(crate) struct Signals(Arc<AtomicUsize>);
@@ -12,7 +12,7 @@ pub(crate) struct Signals(Arc<AtomicUsize>);
 impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
         let caught = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGHUP, SIGINT, SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1] {
             let number = usize::try_from(signal).unwrap_or_default();
             flag::register_usize(signal, Arc::clone(&caught), number)?;
         }

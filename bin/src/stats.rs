@@ -21,8 +21,8 @@ Examples:
   cgi-session stats --json | jq .sessions
 
   # For the textfile collector of Prometheus' node_exporter, from cron
-  cgi-session stats --prometheus > /var/lib/node-exporter/cgi-session.prom.new &&
-      mv /var/lib/node-exporter/cgi-session.prom.new /var/lib/node-exporter/cgi-session.prom
+  cgi-session stats --prometheus > /var/lib/prometheus/node-exporter/cgi-session.prom.new &&
+      mv /var/lib/prometheus/node-exporter/cgi-session.prom.new /var/lib/prometheus/node-exporter/cgi-session.prom
 
 Every live session is read once, without its lock and without counting as use. Expired sessions do
 not count, whether or not a clean-up has deleted them. Exit status: 0, or 1 when a session

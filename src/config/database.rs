@@ -49,7 +49,7 @@ impl Config {
         self.lock_lease
     }
 
-    /// The name of the table: a letter or `_`, then letters, digits and `_`.
+    /// The name of the table, or what the keys of Redis begin with: letters, digits and `_`, at most 63; 55 in an SQL database.
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table

@@ -12,7 +12,7 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
         "{}\n{}\n{}\n{}\n\
          PATH=$PATH:/usr/lib/cgi-bin\n\
          {} &\n\
-         seen() {{ stat -c '%a %G' /run/app.sock; }}\n\
+         seen() {{ stat -c '%a %G' /run/app/app.sock; }}\n\
          for _ in $(seq 1000); do [[ $(seen) != '660 www-data' ]] || break; sleep 0.05; done\n\
          [[ $(seen) == '660 www-data' ]]\n\
          kill $!\n\
@@ -30,7 +30,10 @@ fn the_units_as_installed_are_sound_and_the_clean_up_does_its_work() {
         block_in("docs/deploy.md", "cgi-session-cleanup.timer"),
         block_in("docs/deploy.md", "cgi-session-guard.service"),
         commands_of("cgi-session-app.socket"),
-        block_in("docs/deploy.md", "--socket-group www-data").trim_end(),
+        block_in("docs/deploy.md", "--socket-group www-data")
+            .trim_end()
+            // Which is not there, and would be another process than the one to end.
+            .replace("sudo -u", "setpriv --clear-groups --regid www-data --reuid"),
     );
     let Some(output) = run(&script) else { return };
     let said = String::from_utf8_lossy(&output.stderr);

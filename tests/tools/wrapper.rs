@@ -422,8 +422,22 @@ fn a_second_request_of_the_session_waits_for_the_first() {
 }
 
 #[test]
+fn where_there_is_no_place_for_the_values_the_error_names_it() {
+    let site = Site::new();
+    let mut command = wrapper(&site, "", TYPE);
+    command.env("TMPDIR", "/nope");
+    page(Finished::of(&mut command)).fails("500", "directory for the values in /nope");
+}
+
+#[test]
 fn a_wrapper_that_is_told_to_end_saves_nothing_and_ends_its_program() {
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+    for signal in [
+        Signal::TERM,
+        Signal::INT,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::USR1,
+    ] {
         let site = Site::new();
         let stored = site.session();
         let (first, path) = started(&site, stored.cookie());

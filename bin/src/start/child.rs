@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// The longest output, and the longest text of values. Both wait in memory until the session is stored.
@@ -161,7 +161,7 @@ struct Watched(Arc<Mutex<Option<Running>>>);
 impl Watched {
     /// Waits for signals in a thread of its own.
     fn begin() -> io::Result<Self> {
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1])?;
         let watched = Watched(Arc::default());
         let noticed = watched.clone();
         thread::Builder::new()

@@ -77,7 +77,10 @@ fn answer(
     }
     let parent = env::temp_dir();
     private::remove_left(&parent, private::START, MAX_LOOKED_AT);
-    let directory = PrivateDirectory::create(&parent, private::START)?;
+    let directory = PrivateDirectory::create(&parent, private::START).map_err(|error| {
+        let parent = parent.display();
+        format!("cannot make a directory for the values in {parent}: {error}; set TMPDIR to one that exists")
+    })?;
     let values = ValuesFile::create(directory.path(), request.session()?)?;
     let mut command = Command::new(program);
     command
