@@ -12,7 +12,7 @@ use crate::table::{COUNT, COUNTED, IS_SESSION, Row, Table, key_literal, sessions
 const BATCH: u64 = 100;
 /// At most so many sessions more than must go make room for new ones.
 const MAX_SPARE: u64 = 64;
-/// So many seconds a count lasts: programs without `maxSessions` do not raise it.
+/// So many seconds a count lasts: programs without `maxSessions` do not change it.
 const LASTS: u64 = 60;
 /// What is tried, as an error says it.
 pub const DELETE_EXPIRED: &str = "delete expired sessions from";
@@ -184,7 +184,7 @@ fn expired_after(
 /// is one too many. Returns the statement that counts the new session, for the transaction that stores it.
 ///
 /// Creations run one after the other, from the answer to [`Table::selection_of_count`], which is `known`, to the end of
-/// that transaction. The table is counted once in a while, and before a session is evicted.
+/// that transaction. The table is counted once in a while.
 ///
 /// # Errors
 ///
@@ -194,8 +194,7 @@ pub fn make_room(rows: &mut impl Deleter, known: &[Row], now: SystemTime) -> Res
     let (limit, refuses) = (config.max_sessions(), config.refuses_when_full());
     let (keeps_expired, seconds) = (config.keeps_expired(), unix_seconds(now));
     let [mut count, counted] = [0, 1].map(|at| known.get(at).map_or(0, |row| row.number(0)));
-    let is_enough = count < limit || refuses;
-    if !is_enough || counted.abs_diff(seconds) >= LASTS {
+    if counted.abs_diff(seconds) >= LASTS {
         count = rows.count(IS_SESSION)?;
         let note = format!(
             "UPDATE {state} SET value = CASE name WHEN '{COUNT}' THEN {count} ELSE {seconds} END \
@@ -214,14 +213,14 @@ pub fn make_room(rows: &mut impl Deleter, known: &[Row], now: SystemTime) -> Res
         left => left + (limit / 16).min(MAX_SPARE),
     };
     let ahead = delete_least(rows, &is_ahead(now), "used", more)?;
-    let oldest = delete_least(rows, IS_SESSION, "used", more.saturating_sub(ahead))?;
-    let deleted = deleted + ahead + oldest;
+    delete_least(rows, IS_SESSION, "used", more.saturating_sub(ahead))?;
     Ok(format!(
-        "UPDATE {state} SET value = value + 1 - {deleted} WHERE name = '{COUNT}'"
+        "UPDATE {state} SET value = value + 1 WHERE name = '{COUNT}'"
     ))
 }
 
-/// Deletes up to `wanted` sessions that are not in use and for which a condition holds, the least of a column first.
+/// Deletes up to `wanted` sessions that are not in use and for which a condition holds, the least of a column first, and
+/// counts them no longer.
 fn delete_least(
     rows: &mut impl Deleter,
     condition: &str,
@@ -243,7 +242,11 @@ fn delete_least(
     while deleted < wanted && !sessions.is_empty() {
         let missing = usize::try_from(wanted - deleted).unwrap_or(usize::MAX);
         let next = sessions.split_off(missing.min(sessions.len()));
-        deleted += length(&rows.delete_free(MAKE_ROOM, &sessions, Some(condition))?);
+        let gone = length(&rows.delete_free(MAKE_ROOM, &sessions, Some(condition))?);
+        let state = rows.database().state();
+        let note = format!("UPDATE {state} SET value = value - {gone} WHERE name = '{COUNT}'");
+        rows.ask(MAKE_ROOM, &note)?;
+        deleted += gone;
         sessions = next;
     }
     Ok(deleted)

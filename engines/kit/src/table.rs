@@ -142,10 +142,10 @@ pub trait Table {
         format!("SELECT value FROM {state} WHERE name IN ('{COUNT}', '{COUNTED}') ORDER BY name")
     }
 
-    /// Counts a session no longer that is about to be deleted, where its place is waited for. If either fails, the next
-    /// count finds it out.
+    /// Counts a session no longer that is about to be deleted (`maxSessions`). If either fails, the next count finds it
+    /// out.
     fn free_place(&self, session: &SessionDigest) {
-        if self.config().max_sessions() > 0 && self.config().refuses_when_full() {
+        if self.config().max_sessions() > 0 {
             let (state, table) = (self.state(), self.table());
             let lowering = format!(
                 "UPDATE {state} SET value = value - 1 WHERE name = '{COUNT}' \

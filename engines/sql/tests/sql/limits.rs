@@ -5,17 +5,20 @@ use cgi_session::store_contract::{counted, create, record};
 use testkit::mysql::MysqlServer;
 use testkit::prelude::*;
 
+/// Longer than a key of an index may be, and so various that it cannot be made smaller.
+pub(crate) fn too_long_user() -> String {
+    (0..200)
+        .map(|_| SessionId::generate().unwrap().digest().to_string())
+        .collect()
+}
+
 #[test]
 fn a_value_that_the_server_refuses_leaves_the_record_before() {
     for server in shared_servers() {
         let store = server.installed("refuses", &[]);
         let now = SystemTime::now();
         let (id, mut lease) = create(&*store, 1, now);
-        // Longer than a key of an index may be, and so various that it cannot be made smaller.
-        let user: String = (0..200)
-            .map(|_| SessionId::generate().unwrap().digest().to_string())
-            .collect();
-        let refused = record(2, now).with_user(Some(&user));
+        let refused = record(2, now).with_user(Some(&too_long_user()));
         fails(lease.finish(&refused, now), 500, "cannot save a session in");
         assert_eq!(counted(&*store, &id.digest()), Some(1));
         // The lock outlives the transaction.

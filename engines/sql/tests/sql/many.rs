@@ -2,6 +2,7 @@
 
 use cgi_session::SweepEvent;
 
+use crate::limits::too_long_user;
 use crate::server::{Server, shared_servers};
 use cgi_session::store_contract::{create, record};
 use testkit::prelude::*;
@@ -115,11 +116,29 @@ fn the_table_is_not_counted_for_each_new_session() {
         server.execute("DELETE FROM \"counted\"");
         assert_eq!(count().as_deref(), Some("2"));
         server.execute("UPDATE \"counted_state\" SET value = 10 WHERE name = 'count'");
-        // The number says that it is full.
-        assert_eq!(count().as_deref(), Some("2"));
+        // The number says that it is full, so that one goes.
+        assert_eq!(count().as_deref(), Some("10"));
         server.execute("DELETE FROM \"counted\"");
         server.execute("UPDATE \"counted_state\" SET value = value - 60 WHERE name = 'counted'");
         assert_eq!(count().as_deref(), Some("1"), "it is a minute old");
+    }
+}
+
+#[test]
+fn sessions_that_cannot_be_stored_evict_no_more_than_one_of_them_would() {
+    for server in shared_servers() {
+        let store = server.installed("unstored", &[("maxSessions", "9")]);
+        let now = SystemTime::now();
+        for _ in 0..9 {
+            create(&*store, 1, now);
+        }
+        let refused = record(1, now).with_user(Some(&too_long_user()));
+        for _ in 0..4 {
+            let id = SessionId::generate().unwrap().digest();
+            assert!(store.create(&id, &refused, now).is_err());
+        }
+        let left = server.ask("SELECT count(*) FROM \"unstored\"");
+        assert_eq!(left.as_deref(), Some("8"), "{}", server.kind());
     }
 }
 
