@@ -145,8 +145,11 @@ impl Store for MemoryStore {
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         Ok(self.live(session, now, |stored| {
             let found = stored.to_stored();
-            stored.last_access = now;
-            self.shared.change();
+            // What is too old is left to the clean-up.
+            if !found.record.is_too_old(self.shared.config.lifetime, now) {
+                stored.last_access = now;
+                self.shared.change();
+            }
             found
         }))
     }

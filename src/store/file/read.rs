@@ -32,7 +32,9 @@ impl FileStoreInner {
             return Ok(None);
         };
         let is_due = |idle| should_touch(&self.config, idle, modified, now);
-        if self.sliding(&stored.record).is_some_and(is_due)
+        // What is too old is left to the clean-up.
+        if !stored.record.is_too_old(self.config.lifetime, now)
+            && self.sliding(&stored.record).is_some_and(is_due)
             && let Err(error) = calls::set_time(&file, now)
         {
             // On a read-only file system it does not count, and that is no error.

@@ -5,7 +5,7 @@ use std::iter;
 use cgi_session::Store as _;
 
 use testkit::prelude::*;
-use testkit::sessions::{Site, cookie, count, given_id};
+use testkit::sessions::{Site, cookie, count, given_id, in_memory};
 
 fn ago(seconds: u64) -> SystemTime {
     SystemTime::now() - Duration::from_secs(seconds)
@@ -41,6 +41,20 @@ fn a_session_ends_at_its_lifetime_however_much_it_is_used() {
     });
     assert!(site.open(&id).is_new());
     assert!(!site.path(&id).exists());
+}
+
+#[test]
+fn a_session_beyond_its_lifetime_is_not_kept_by_pages_that_read_it() {
+    let settings = [("lifetime", "1h")];
+    let site = Site::with(&settings);
+    for manager in [site.manager(), in_memory(&settings)] {
+        let (id, store) = (SessionId::generate().unwrap(), manager.store());
+        let created = store.create(&id.digest(), &Record::new(ago(7200)), SystemTime::now());
+        created.unwrap().unwrap().touch(ago(600)).unwrap();
+        assert!(manager.read(cookie(&id)).unwrap().is_none());
+        let stored = store.peek(&id.digest(), SystemTime::now()).unwrap();
+        assert!(stored.unwrap().last_access < ago(500));
+    }
 }
 
 #[test]
