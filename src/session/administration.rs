@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::mutex::lock;
 use crate::record::Record;
-use crate::session::inner::ManagerInner;
+use crate::session::inner::{Locked, ManagerInner};
 use crate::session::{Session, SessionManager};
 use crate::store::expiry::pause;
 use crate::store::{Lease, Store, Stored, Sweep, SweepClock, SweepEvent, SweepReport, Uninstalled};
@@ -408,21 +408,28 @@ impl Ending<'_> {
     }
 
     fn end(&mut self, session: &SessionDigest, deadline: Instant) -> Result<()> {
-        let mut counts = 0;
-        let is_to_end = |record: &Record| {
-            let lineage = record.lineage(session);
-            if self.kept.as_ref() == Some(&lineage) {
-                return false;
-            }
-            self.lineages.insert(lineage);
-            // What can only be read is no session of its own.
-            counts = u64::from(!record.is_replaced());
-            record.user() == Some(self.user)
+        // In this order: what is dropped first is the lease.
+        let Some(Locked {
+            guard: _guard,
+            lease,
+            stored,
+            ..
+        }) = self.shared.lock(session, deadline)?
+        else {
+            return Ok(());
         };
-        if self.shared.end_if(session, deadline, is_to_end)? {
-            self.ended += counts;
+        let lineage = stored.record.lineage(session);
+        if self.kept.as_ref() == Some(&lineage) {
+            return Ok(());
         }
-        Ok(())
+        self.lineages.insert(lineage);
+        if stored.record.user() != Some(self.user) {
+            return Ok(());
+        }
+        lease.destroy()?;
+        // What can only be read is no session of its own.
+        self.ended += u64::from(!stored.record.is_replaced());
+        self.shared.destroy_copies(&stored.record, deadline)
     }
 
     /// Whether this was to be ended under an earlier id.

@@ -90,6 +90,11 @@ impl ManagerInner {
         deadline: Instant,
     ) -> Result<()> {
         lease.destroy()?;
+        self.destroy_copies(record, deadline)
+    }
+
+    /// Destroys what changes of the id of a session have left under the ids before. Returns the first failure.
+    pub(super) fn destroy_copies(&self, record: &Record, deadline: Instant) -> Result<()> {
         let before = record.predecessors().collect();
         self.each_copy(before, deadline, |copy| copy.lease.destroy())
     }

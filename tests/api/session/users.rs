@@ -225,6 +225,26 @@ fn a_user_is_a_short_text_without_control_characters() {
 }
 
 #[test]
+fn a_session_is_counted_though_what_it_still_shows_is_held() {
+    let site = Site::new();
+    let old = login(&site, "ada");
+    let new = given_id(site.change(&old, |session| {
+        session.regenerate_id_with_grace(Duration::from_secs(60));
+    }));
+    let now = SystemTime::now();
+    let manager = site.manager();
+    let held = manager.store().lock(&old.digest(), Duration::ZERO, now);
+    let held = held.unwrap().unwrap();
+    let ended = thread::scope(|scope| {
+        let ends = scope.spawn(|| site.manager().destroy_sessions_of("ada", None));
+        wait_until("the session is ended", || !site.path(&new).exists());
+        drop(held);
+        ends.join().unwrap()
+    });
+    assert_eq!((ended.unwrap(), site.sessions()), (1, 0));
+}
+
+#[test]
 fn an_id_that_the_program_gives_is_used_as_it_is_and_no_cookie_is_sent() {
     let site = Site::new();
     let (manager, id) = (site.manager(), SessionId::generate().unwrap());
