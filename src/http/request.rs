@@ -357,9 +357,7 @@ impl Request {
     /// As [`Request::destroy_other_sessions`] and [`Request::destroy_session`]. All that could be
     /// deleted is, the visitor's own included.
     pub fn destroy_all_sessions(&mut self) -> Result<()> {
-        let ended = self.visit()?.destroy_user(false);
-        let own = self.visit()?.destroy();
-        ended.and(own)
+        self.visit()?.destroy_all()
     }
 
     /// Refuses a form that another site sent in the visitor's name: the request must hold [`Session::csrf_token`] in

@@ -381,6 +381,8 @@ impl RequestSession {
         let Some((id, snapshot)) = manager.read_by(&mut self.lookups)?.live() else {
             return Ok(None);
         };
+        // Markers and copies may stand before it.
+        self.lookups.ids.sort_by_key(|shown| *shown != id);
         let is_due = || snapshot.is_cookie_due(manager.config(), SystemTime::now());
         if matches!(self.cookie, Cookie::Untouched)
             && self.presented.by == By::Cookie
@@ -453,6 +455,19 @@ impl RequestSession {
     }
 
     pub(crate) fn destroy(&mut self) -> Result<()> {
+        self.destroy_shown(false)
+    }
+
+    /// Logs out everywhere. What the client shows beside its own session, which is ended by then, is ended as beside a
+    /// live one.
+    pub(crate) fn destroy_all(&mut self) -> Result<()> {
+        let ended = self.destroy_user(false);
+        let is_own_ended = ended.as_ref().is_ok_and(|sessions| *sessions > 0);
+        let shown = self.destroy_shown(is_own_ended);
+        ended.and(shown)
+    }
+
+    fn destroy_shown(&mut self, is_own_ended: bool) -> Result<()> {
         self.was_used = true;
         self.manager()?;
         let mut ids = self.lookups.ids.clone();
@@ -460,7 +475,7 @@ impl RequestSession {
         let (open, by) = (self.session.take(), self.presented.by);
         self.waiting(|manager, deadline| match open {
             Some(session) => session.end(&ids, deadline),
-            None => manager.shared.end_shown(&ids, by, false, deadline),
+            None => manager.shared.end_shown(&ids, by, is_own_ended, deadline),
         })?;
         // Cookies of ids that lead nowhere are removed, too.
         let shown = if self.dead_cookies > 0 {

@@ -1,6 +1,6 @@
 //! Sessions found by their user, and ended together; and sessions under an id of the program's.
 
-use cgi_session::Client;
+use cgi_session::{Client, RequestBuilder, UserSession};
 
 use testkit::prelude::*;
 use testkit::sessions::{Site, cookie, count, given_id, is_waiting, spawn_waiter};
@@ -242,6 +242,47 @@ fn a_session_is_counted_though_what_it_still_shows_is_held() {
         ends.join().unwrap()
     });
     assert_eq!((ended.unwrap(), site.sessions()), (1, 0));
+}
+
+/// A request that shows these ids.
+fn showing(site: &Site, ids: [&SessionId; 2]) -> RequestBuilder {
+    let request = Request::builder().manager(site.manager());
+    ids.iter().fold(request, |request, id| {
+        request.cookie("sessionId", id.secret())
+    })
+}
+
+#[test]
+fn a_marker_beside_the_session_hinders_no_logout_everywhere() {
+    let site = Site::new();
+    for is_in_front in [true, false] {
+        let (own, old) = (login(&site, "ada"), login(&site, "grace"));
+        site.change(&old, cgi_session::Session::regenerate_id);
+        let mut ids = [&old, &own];
+        if !is_in_front {
+            ids.reverse();
+        }
+        let page = showing(&site, ids).send(|request: &mut Request| {
+            request.destroy_all_sessions()?;
+            Ok::<_, Error>(Response::text(""))
+        });
+        assert_eq!((page.status().as_u16(), site.views(&own)), (200, None));
+        let cookie = page.headers()[http::header::SET_COOKIE].to_str().unwrap();
+        assert!(cookie.contains("Max-Age=0"), "{cookie}");
+    }
+}
+
+#[test]
+fn a_marker_in_front_does_not_hide_which_session_is_the_visitors_own() {
+    let site = Site::new();
+    let (own, old) = (login(&site, "ada"), login(&site, "grace"));
+    site.change(&old, cgi_session::Session::regenerate_id);
+    let page = showing(&site, [&old, &own]).send(|request: &mut Request| {
+        let sessions = request.own_sessions()?;
+        let current: Vec<_> = sessions.iter().map(UserSession::is_current).collect();
+        Ok::<_, Error>(Response::text(format!("{current:?}")))
+    });
+    assert_eq!(page.body_text(), "[true]");
 }
 
 #[test]
