@@ -291,7 +291,8 @@ impl Request {
         self.visit()?.destroy()
     }
 
-    /// Uses the session of this id, or begins it; cookies are then neither read nor sent (lemon.session's `sessionID`).
+    /// Uses the session of this id, or begins it; cookies are then neither read nor sent (lemon.session's `sessionID`), and
+    /// the Max-Age of one whose session was read before is not renewed.
     /// See [`SessionManager::start_with_id`](crate::SessionManager::start_with_id).
     ///
     /// # Errors

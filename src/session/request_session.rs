@@ -133,6 +133,10 @@ impl RequestSession {
             return Err(Error::AlreadyOpen);
         }
         self.manager()?.check_takes_ids()?;
+        if is_client {
+            // Nothing is sent any more for what was only read.
+            self.cookie = Cookie::Untouched;
+        }
         if !self.lookups.ids.contains(&id) {
             // What the session before left for a page is not of this one.
             self.flashes = None;

@@ -286,6 +286,28 @@ fn a_marker_in_front_does_not_hide_which_session_is_the_visitors_own() {
 }
 
 #[test]
+fn a_program_that_gives_an_id_takes_no_visitor_the_renewal_of_its_cookie() {
+    let site = Site::new();
+    let (visitor, other) = (site.visitor(), site.visitor());
+    let manager = site.manager_with(&[("cookieMaxAge", "30d")]);
+    for (gives, is_renewed) in [(true, false), (false, true)] {
+        let request = Request::builder().manager(manager.clone());
+        let request = request.cookie("sessionId", visitor.secret());
+        let page = request
+            .header("sec-fetch-dest", "document")
+            .send(|request: &mut Request| {
+                assert!(request.read_session()?.is_some());
+                if gives {
+                    request.use_session_id(other.clone())?;
+                }
+                Ok::<_, Error>(Response::text(""))
+            });
+        let is_sent = page.headers().contains_key(http::header::SET_COOKIE);
+        assert_eq!(is_sent, is_renewed);
+    }
+}
+
+#[test]
 fn an_id_that_the_program_gives_is_used_as_it_is_and_no_cookie_is_sent() {
     let site = Site::new();
     let (manager, id) = (site.manager(), SessionId::generate().unwrap());
