@@ -25,7 +25,7 @@ wrapper sends the cookie.
 Sessions that requests hold are waited for, all others of a user are deleted before; nothing brings
 them back. That a user has no session is said on stderr and no error. Exit status: 0, 1 when a
 session is not there or could not be deleted, 2 wrong usage, 75
-when one was held all that time, 78 when the configuration cannot be used.";
+when all that are left were held all that time, 78 when the configuration cannot be used.";
 
 /// End sessions: they are deleted and never come back
 #[derive(Debug, clap::Args)]
@@ -89,16 +89,18 @@ fn of_visitor(file: Option<&Path>) -> Result<(), Ended> {
 
 /// Destroys each of them, also when another could not be.
 fn all(manager: &SessionManager, sessions: &[SessionDigest]) -> Result<(), Ended> {
-    let mut worst = Ok(());
+    let mut failed = Vec::new();
     for session in sessions {
         match manager.destroy_by_digest(session) {
             Ok(true) => {}
-            Ok(false) => worst = Err(sessions::unknown(session.as_str())),
+            Ok(false) => failed.push(sessions::unknown(session.as_str())),
             Err(error) => {
                 report::error(&format!("{session}: {}", error.one_line()));
-                worst = Ended::with(report::status_of(&error));
+                failed.extend(Ended::with(report::status_of(&error)).err());
             }
         }
     }
-    worst
+    // Trying again helps only where nothing else is wrong.
+    failed.sort_by_key(Ended::is_try_again);
+    failed.into_iter().next().map_or(Ok(()), Err)
 }

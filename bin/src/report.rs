@@ -44,6 +44,10 @@ impl Ended {
         }
     }
 
+    pub(crate) fn is_try_again(&self) -> bool {
+        self.0 == ExitCode::from(TRY_AGAIN)
+    }
+
     /// A command ends with [`FAILED`] unless all is well, and all has been said.
     pub(crate) fn unless(is_well: bool) -> Result<(), Self> {
         Ended::with(ExitCode::from(if is_well { 0 } else { FAILED }))

@@ -384,6 +384,21 @@ fn destroy_waits_for_the_request_that_holds_the_session_and_not_for_ever() {
 }
 
 #[test]
+fn of_several_failures_destroy_ends_with_75_only_if_each_says_try_again() {
+    let site = Site::new();
+    let (held, none) = (site.session(), "0".repeat(64));
+    let manager = site.manager();
+    let session = manager.start(held.cookie()).unwrap();
+    let soon = [("CGI_SESSION_LOCK_TIMEOUT", "1s")];
+    let (held, none) = (held.digest(), none.as_str());
+    for (named, status) in [([held, none], 1), ([none, held], 1), ([held, held], 75)] {
+        let refused = site.run_with(&soon, ["destroy", named[0], named[1]]);
+        refused.exits_with(status).has_lines(0, 2);
+    }
+    drop(session);
+}
+
+#[test]
 fn all_sessions_of_a_user_are_destroyed_and_those_of_others_stay() {
     let site = Site::new();
     for user in ["ada", "ada", "bob"] {
