@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use cgi_session::{Error, SessionManager, Values};
+use cgi_session::{Error, Session, SessionManager, Values};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Number, Value};
 
@@ -129,7 +129,7 @@ pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
 pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<(), Ended> {
     let (key, change) = arguments.change()?;
     let change = |values: &mut Values| change.make(values, &key);
-    arguments.place.change(file, change)
+    arguments.place.change(file, sessions::start, change)
 }
 
 pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<(), Ended> {
@@ -138,7 +138,11 @@ pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<(), Ended>
         Ok(None)
     };
     // A new session in which nothing was put is not stored, and so gets no cookie.
-    arguments.place.change(file, remove)
+    let open = |manager: &SessionManager| {
+        let header = sessions::cookie_header(manager)?;
+        Ok(manager.start(header.unwrap_or_default())?)
+    };
+    arguments.place.change(file, open, remove)
 }
 
 /// What `set` does with a value.
@@ -240,17 +244,21 @@ impl Place {
     }
 
     /// Changes the values under the session's lock, and prints the line that `change` returns and the
-    /// cookie, if one is due.
+    /// cookie, if one is due. `open` opens the visitor's session.
     fn change(
         &self,
         file: Option<&Path>,
+        open: impl FnOnce(&SessionManager) -> Result<Session, Ended>,
         change: impl FnOnce(&mut Values) -> cgi_session::Result<Option<String>>,
     ) -> Result<(), Ended> {
         let (line, set_cookie) = if let Some(values) = self.values_file()? {
             (values.change(change)?, None)
         } else {
             let manager = sessions::manager_for_writing(file, self.app.as_deref())?;
-            let mut session = self.open(&manager)?;
+            let mut session = match &self.session {
+                Some(digest) => open_by_digest(&manager, digest)?,
+                None => open(&manager)?,
+            };
             let line = change(&mut session)?;
             let is_https = sessions::is_https(&manager);
             let set_cookie = session.commit()?.map(|cookie| cookie.over_https(is_https));
@@ -261,15 +269,12 @@ impl Place {
         }
         Ok(())
     }
+}
 
-    fn open(&self, manager: &SessionManager) -> Result<cgi_session::Session, Ended> {
-        let Some(digest) = &self.session else {
-            return sessions::start(manager);
-        };
-        let session = sessions::find(manager, digest)?;
-        let session = manager.open_by_digest(&session)?;
-        session.ok_or_else(|| sessions::unknown(digest))
-    }
+fn open_by_digest(manager: &SessionManager, digest: &str) -> Result<Session, Ended> {
+    let session = sessions::find(manager, digest)?;
+    let session = manager.open_by_digest(&session)?;
+    session.ok_or_else(|| sessions::unknown(digest))
 }
 
 #[cfg(test)]

@@ -118,6 +118,19 @@ fn an_id_of_no_session_is_never_adopted() {
 }
 
 #[test]
+fn where_no_session_may_begin_there_is_nothing_to_unset() {
+    let site = Site::new();
+    let of_another_site = [
+        ("REQUEST_METHOD", "POST"),
+        ("HTTP_SEC_FETCH_SITE", "cross-site"),
+    ];
+    let refused = site.run_with(&of_another_site, "set name Ada");
+    refused.exits_with(1).complains("allowCrossSiteStart");
+    let unset = site.run_with(&of_another_site, "unset name");
+    unset.exits_with(0).says_nothing();
+}
+
+#[test]
 fn text_is_printed_as_it_is_and_other_values_as_json() {
     let site = Site::new();
     let cookie = start(&site);
