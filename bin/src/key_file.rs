@@ -42,7 +42,12 @@ pub(crate) fn init(
             _ => Ok(Vec::new()),
         };
     };
-    let problems = found.problems(&path, owner);
+    let mut problems = found.problems(&path, owner);
+    if wants_new && path.is_symlink() {
+        problems.push(format!(
+            "{shown} is a symbolic link, in whose place a new file would come; name the file itself in secretKeyFile"
+        ));
+    }
     if problems.is_empty() && wants_new {
         let made = write(
             &path,

@@ -243,6 +243,21 @@ fn a_file_of_keys_is_read_as_the_programs_read_it() {
     assert!(!keys.exists());
 }
 
+#[test]
+fn a_link_to_the_file_of_keys_is_not_replaced_by_a_new_key() {
+    let site = Site::new();
+    let (keys, run) = with_keys(&site);
+    let target = site.parent().join("target");
+    run("init").exits_with(0);
+    fs::rename(&keys, &target).unwrap();
+    symlink(&target, &keys).unwrap();
+    run("init").exits_with(0).says_nothing();
+    let refused = run("init --new-key").exits_with(1);
+    refused.complains("is a symbolic link");
+    assert!(keys.is_symlink());
+    assert_eq!(lines(&target).len(), 1);
+}
+
 #[cfg(feature = "sqlite")]
 #[test]
 fn sqlite_without_a_database_is_said_to_have_none() {
