@@ -197,6 +197,14 @@ fn the_fields_of_a_form_are_found_whatever_its_method() {
         .header("content-type", "application/json")
         .send(fields);
     assert_eq!(page.body_text(), r#"Some("query") "query""#);
+    let request = client.post("/?name=query&page=2");
+    let request = request.form([("name", "Ada"), ("name", "Eve")]);
+    let page = request.send(|request: &mut Request| {
+        let fields = request.all_fields()?;
+        Ok::<_, Error>(Response::text(format!("{fields:?}")))
+    });
+    let all = r#"{"name": ["Ada", "Eve"], "page": ["2"]}"#;
+    assert_eq!(page.body_text(), all);
 }
 
 #[test]

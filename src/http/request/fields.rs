@@ -65,6 +65,21 @@ impl Request {
         })
     }
 
+    /// The values of every name that the form or else the query string holds, as [`Request::fields`] finds them: for a
+    /// form whose names the program does not know. Any client can send any name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::form`].
+    pub fn all_fields(&mut self) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut sent = grouped(form_urlencoded::parse(self.query_string()).into_owned());
+        if self.sends_form() {
+            // What the form holds, it holds in place of the query string.
+            sent.extend(grouped(self.pairs()?.to_vec()));
+        }
+        Ok(sent)
+    }
+
     /// Puts fields of this request into the session, each under its own name, for a form that
     /// goes over several pages; no names are all of them. Fields that the request does not hold stay
     /// as they are. One value becomes a text, several become an array of texts. With no names, a field
@@ -85,11 +100,7 @@ impl Request {
     ///
     /// As [`Request::form`], [`Request::session`] and [`Values::insert`](crate::Values::insert).
     pub fn save_fields(&mut self, names: &[&str]) -> Result<()> {
-        let mut sent = grouped(form_urlencoded::parse(self.query_string()).into_owned());
-        if self.sends_form() {
-            // What the form holds, it holds in place of the query string.
-            sent.extend(grouped(self.pairs()?.to_vec()));
-        }
+        let sent = self.all_fields()?;
         let (id_name, _) = self.visit.settings()?;
         let session = self.visit()?.session()?;
         for (name, values) in sent {
