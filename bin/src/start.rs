@@ -33,13 +33,14 @@ changes that file, or calls cgi-session get, set, unset and destroy, which then 
 PROGRAM exits with 0 the values are stored, then its output is sent, with Set-Cookie and the cache
 headers in place. Deleting the file ends the session; an empty array, as PHP writes it, is no values.
 What a killed wrapper leaves of it is removed by the next one, if it is among the first 1000 entries of the
-directory for temporary files, and by cgi-session-cleanup. A cgi-session.ini beside a script that PROGRAM
+directory for temporary files, and by cgi-session-cleanup, which does not see into the /tmp that systemd gives a
+server of its own (PrivateTmp). A cgi-session.ini beside a script that PROGRAM
 runs is found by --config alone. When PROGRAM fails, is killed, prints no CGI
 header block or more than 64 MiB, or leaves no JSON object, nothing is stored, and a complete page
 with status 500 is sent; stderr has the reason. A value that cannot be stored, such as text that is
 no valid Unicode, or a key that cannot, is named on a page with status 400, and nothing is stored
 either. A page of PROGRAM's own with a status from 500 on
-stores nothing either. A wrapper that gets SIGTERM ends PROGRAM, stores and sends nothing.
+stores nothing either. A wrapper that gets SIGTERM or the like ends PROGRAM, stores and sends nothing.
 
 A Set-Cookie of PROGRAM's own is sent, but none of the session's name: it is left out, with a line on stderr.
 
