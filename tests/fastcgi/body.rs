@@ -1,8 +1,8 @@
 //! Bodies and responses: streamed, read away, cut off, slow.
 
 use testkit::fastcgi::client::{
-    CANT_MPX_CONN, Client, GET_VALUES, GET_VALUES_RESULT, KEEP, STDIN, UNKNOWN_ROLE, begin, get,
-    head, pair, params, post, record, stream,
+    BEGIN, CANT_MPX_CONN, Client, GET_VALUES, GET_VALUES_RESULT, KEEP, PARAMS, STDIN, UNKNOWN_ROLE,
+    begin, get, head, pair, params, post, record, stream,
 };
 use testkit::fastcgi::counting::{begin_session, count};
 use testkit::fastcgi::server::{Server, Socket, echo, until};
@@ -291,6 +291,23 @@ fn a_peer_that_never_reads_is_given_up() {
     client.wait_for_end();
     let cut = client.reply(1);
     assert!(cut.is_err() || cut.is_ok_and(|reply| reply.end.is_none()));
+}
+
+#[test]
+fn an_authorizer_reads_a_body_without_bytes() {
+    let setup = echo(Socket::StdinUnix).variable("ECHO_AUTHORIZES", 1);
+    let server = setup.variable("CGI_SESSION_BODY_TIMEOUT", "1s").start();
+    let form = ("CONTENT_TYPE", &b"application/x-www-form-urlencoded"[..]);
+    // A server sends no FCGI_STDIN.
+    let request = [
+        record(BEGIN, 1, &[0, 2, KEEP, 0, 0, 0, 0, 0]),
+        stream(PARAMS, 1, &params("POST", "mode=fields", &[form]), 60_000),
+    ];
+    let mut client = server.connect();
+    for _ in 0..2 {
+        let reply = client.ask(1, &request.concat());
+        assert_eq!((reply.status(), reply.text().as_str()), (200, "0"));
+    }
 }
 
 #[test]

@@ -34,7 +34,10 @@ fn main() -> ExitCode {
         .max_params(params.unwrap_or(1000))
         .idle_timeout(idle);
     let program = program.read_timeout(read).write_timeout(write);
-    let program = program.store(PANICS);
+    let mut program = program.store(PANICS);
+    if env::var_os("ECHO_AUTHORIZES").is_some() {
+        program = program.authorizer();
+    }
     match env::var_os("ECHO_STORE") {
         Some(sign) => program.manager(move || store_behind(Path::new(&sign))),
         None => program,

@@ -178,7 +178,8 @@ impl Connection {
         &mut self,
         buffer: &mut [u8],
     ) -> io::Result<usize> {
-        if buffer.is_empty() {
+        let has_body = self.stdin().is_some_and(|stdin| stdin.request.has_body);
+        if buffer.is_empty() || !has_body {
             return Ok(0);
         }
         loop {
