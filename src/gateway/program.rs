@@ -200,7 +200,8 @@ impl Program {
     }
 
     /// How many connections are open at once, by default 1024. A further one takes the place of
-    /// the one that has been idle longest. At most a quarter of them wait for sessions, and at most 16
+    /// the one that has been idle longest, and is closed at once where a request runs on each: the error log counts
+    /// such requests without a response, once a second. At most a quarter of them wait for sessions, and at most 16
     /// for one, and a quarter with long bodies for workers; a request beyond is answered 503 at once.
     ///
     /// The soft limit of descriptors is raised towards the hard one to twice as many and 1024, also for the programs that

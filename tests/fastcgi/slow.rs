@@ -1,7 +1,7 @@
 //! Clients that send or take a byte now and then: others go on, and they themselves come to an end.
 
 use testkit::fastcgi::client::{
-    AT_ONCE, Client, STDIN, get, head, params, post, record, stream, visit,
+    AT_ONCE, Client, KEEP, STDIN, get, head, params, post, record, stream, visit,
 };
 use testkit::fastcgi::counting::begin_session;
 use testkit::fastcgi::server::{Server, Setup, Socket, echo, until};
@@ -132,6 +132,82 @@ fn a_body_that_is_too_slow_is_answered_408_and_saves_nothing() {
     }
     let told = "cannot use the request's body: it came too slowly";
     assert_eq!(server.log().matches(told).count(), BODIES.len());
+}
+
+/// The only worker is busy for longer than a peer may be silent; what came meanwhile is in the socket.
+#[test]
+fn what_came_while_all_workers_were_busy_came_in_time() {
+    let setup = server("1").variable("CGI_SESSION_BODY_TIMEOUT", "3s");
+    let server = setup.variable("ECHO_IDLE", 3000).start();
+    let body = stream(STDIN, 1, &[b'b'; 100], 1);
+    let (first, rest) = body.split_at(9);
+    let length = [("CONTENT_LENGTH", &b"100"[..])];
+    let begun = head(1, KEEP, &params("POST", "mode=body", &length));
+    let mut upload = server.send(&[&begun, first].concat());
+    let mut kept = server.connect();
+    assert_eq!(kept.ask(1, &get(1, KEEP, "")).status(), 200);
+    let mut busy = server.send(&get(1, 0, "mode=wait"));
+    until("the worker is busy", || server.started() > 0);
+    kept.send(&get(1, 0, "")).unwrap();
+    upload.send(rest).unwrap();
+    thread::sleep(Duration::from_secs(4));
+    server.go();
+    assert_eq!(busy.reply(1).unwrap().status(), 200);
+    assert_eq!(upload.reply(1).unwrap().text(), "100 9800");
+    assert_eq!(kept.reply(1).unwrap().text(), "ok");
+}
+
+#[test]
+fn a_connection_with_an_unread_request_makes_no_room_for_another() {
+    let setup = echo(Socket::ListenUnix).arguments("--workers 1 --connections 2");
+    let server = setup.start();
+    let (mut kept, mut busy) = (server.connect(), server.connect());
+    assert_eq!(kept.ask(1, &get(1, KEEP, "")).status(), 200);
+    busy.send(&get(1, KEEP, "mode=wait")).unwrap();
+    until("the worker is busy", || server.started() > 0);
+    let mut new = server.send(&get(1, 0, ""));
+    kept.send(&get(1, 0, "")).unwrap();
+    server.go();
+    for client in [&mut kept, &mut busy, &mut new] {
+        assert_eq!(client.reply(1).unwrap().status(), 200);
+    }
+}
+
+#[test]
+fn the_log_counts_what_is_cut_off_because_too_many_connections_are_open() {
+    let setup = echo(Socket::ListenUnix).arguments("--workers 2 --connections 1");
+    let server = setup.start();
+    let mut slow = server.connect();
+    until("it has the only place", || {
+        let asked = slow.send(&get(1, KEEP, ""));
+        let is_answered = asked.and_then(|()| slow.reply(1)).is_ok();
+        if !is_answered {
+            slow = server.connect();
+        }
+        is_answered
+    });
+    slow.send(&upload("", Some(100))).unwrap();
+    let mut others = Vec::new();
+    until("one of them has its place", || {
+        let mut client = server.connect();
+        // It may be cut off at once.
+        let _ = client.send(&get(1, 0, "mode=wait"));
+        others.push(client);
+        server.started() > 0
+    });
+    assert!(slow.is_closed());
+    assert!(server.connect().is_closed());
+    let cut_off = || {
+        let log = server.log();
+        let told = log.split(" connections are cut off amid requests");
+        let counts = told.filter_map(|before| before.rsplit(' ').next()?.parse::<usize>().ok());
+        counts.sum::<usize>()
+    };
+    // The upload, all of them but one, and the last.
+    until("the log counts each", || cut_off() > others.len());
+    server.go();
+    let mut replies = others.iter_mut().map(|client| client.reply(1));
+    assert!(replies.any(|it| it.is_ok_and(|reply| reply.end == Some(0))));
 }
 
 #[test]

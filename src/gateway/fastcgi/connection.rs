@@ -469,11 +469,16 @@ impl Connection {
     /// Whether this connection has had its time: with a body, with its response, between requests, or
     /// after the last.
     pub(super) fn is_overdue(&mut self) -> bool {
+        if self.deadline() > Instant::now() {
+            return false;
+        }
         // A Unix socket says that it has room when most of what it holds is taken, and may have some.
-        if !self.output.is_empty() && self.output.deadline() <= Instant::now() {
+        if !self.output.is_empty() {
             return self.flush().is_err() || self.deadline() <= Instant::now();
         }
-        self.deadline() <= Instant::now()
+        // A request's bytes may have come while all workers were busy.
+        let is_answered = matches!(self.stage, Stage::Answered(..) | Stage::Closing(_));
+        is_answered || !self.speaks_within(Duration::ZERO)
     }
 
     /// When the peer is given up if nothing moves.
@@ -493,6 +498,11 @@ impl Connection {
     /// Whether it has no request that is known: one may be under way.
     pub(super) fn is_between_requests(&self) -> bool {
         matches!(self.stage, Stage::Idle | Stage::Params { .. })
+    }
+
+    /// Whether a request has begun, and its peer has not taken the response.
+    pub(super) fn is_amid_request(&self) -> bool {
+        self.is_owed() || matches!(self.stage, Stage::Params { .. } | Stage::Early { .. })
     }
 
     /// Whether the peer has not taken its response.

@@ -1,8 +1,9 @@
 //! The connections that are in no worker's hands, and the epoll instance that tells of them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
@@ -21,6 +22,8 @@ pub(super) struct IdleConnections {
     by_number: Mutex<HashMap<u64, Connection>>,
     places: Arc<OpenConnections>,
     is_stopping: AtomicBool,
+    /// How many connections have been closed amid a request since this was last reported.
+    pub(super) cut_off: AtomicUsize,
 }
 
 impl IdleConnections {
@@ -30,6 +33,7 @@ impl IdleConnections {
             by_number: Mutex::default(),
             places: Arc::clone(places),
             is_stopping: AtomicBool::new(false),
+            cut_off: AtomicUsize::new(0),
         })
     }
 
@@ -101,12 +105,20 @@ impl IdleConnections {
     /// was one.
     pub(super) fn close_one(&self, except: Option<u64>) -> bool {
         let mut idle = self.now();
-        let others = idle.iter().filter(|(number, _)| Some(**number) != except);
-        let oldest = others
-            .min_by_key(|(_, it)| (it.is_owed() || !it.is_between_requests(), it.last_active));
-        let oldest = oldest.map(|(number, _)| *number);
-        let connection = oldest.and_then(|number| idle.remove(&number));
+        let others = idle.values().filter(|it| Some(it.number) != except);
+        let mut others: Vec<_> = others.collect();
+        others.sort_by_key(|it| (it.is_owed() || !it.is_between_requests(), it.last_active));
+        // Its next request may wait to be read.
+        let silent = others
+            .iter()
+            .find(|it| !it.speaks_within(Duration::ZERO))
+            .or(others.first());
+        let number = silent.map(|it| it.number);
+        let closed = number.and_then(|number| idle.remove(&number));
         drop(idle);
-        connection.is_some()
+        if closed.as_ref().is_some_and(Connection::is_amid_request) {
+            self.cut_off.fetch_add(1, Ordering::Relaxed);
+        }
+        closed.is_some()
     }
 }

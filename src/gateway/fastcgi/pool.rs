@@ -290,6 +290,7 @@ impl<'a> Pool<'a> {
     fn begin(&self, socket: OwnedFd) -> Option<Connection> {
         let (place, taken) = ConnectionPermit::take(&self.places);
         if taken >= self.limits.connections && !self.idle.close_one(None) {
+            self.idle.cut_off.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
@@ -451,6 +452,13 @@ impl<'a> Pool<'a> {
                 return;
             }
             *last = Instant::now();
+        }
+        let cut_off = self.idle.cut_off.swap(0, Ordering::Relaxed);
+        if cut_off > 0 {
+            report(&format!(
+                "{cut_off} connections are cut off amid requests: too many are open \
+                 (--connections, or the limit of descriptors)"
+            ));
         }
         let overdue = |_: &u64, connection: &mut Connection| connection.is_overdue();
         let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
