@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Parameters that hold a password.
-const PARAMETERS: [&str; 2] = ["pass=", "password="];
+/// The ends of the names of parameters that hold a password.
+const PASSWORDS: [&str; 6] = ["pass", "passwd", "password", "pwd", "auth", "secret"];
 
 /// Stands where a password was.
 pub(crate) const HIDDEN: &str = "***";
@@ -38,14 +38,15 @@ pub(super) fn without_passwords(url: &str) -> String {
         None if url.starts_with('/') || url.starts_with("sqlite:") => url.to_owned(),
         None => without_password(url),
     };
-    for parameter in PARAMETERS {
-        let mut at = 0;
-        while let Some(found) = shown[at..].to_ascii_lowercase().find(parameter) {
-            let start = at + found + parameter.len();
-            let length = shown[start..].find('&');
-            let end = length.map_or(shown.len(), |length| start + length);
-            shown.replace_range(start..end, HIDDEN);
-            at = start;
+    let mut at = 0;
+    while let Some(found) = shown[at..].find('=') {
+        let name = shown[at..at + found].trim_end().to_ascii_lowercase();
+        at += found + 1;
+        if PASSWORDS.iter().any(|end| name.ends_with(end)) {
+            let end = shown[at..]
+                .find('&')
+                .map_or(shown.len(), |length| at + length);
+            shown.replace_range(at..end, HIDDEN);
         }
     }
     shown
@@ -99,6 +100,16 @@ mod tests {
             ("redis://[::1]/0", "redis://[::1]/0"),
             ("sqlite:/a:b@c.db", "sqlite:/a:b@c.db"),
             ("host=h Password='a b' user=ada", "host=h Password=***"),
+            (
+                "host=h user=a password = s3cret",
+                "host=h user=a password =***",
+            ),
+            ("host=h passwd=s3cret", "host=h passwd=***"),
+            ("Server=h;Uid=a;Pwd=s3cret", "Server=h;Uid=a;Pwd=***"),
+            (
+                "tcp://[::1]:1?auth=s3cret&db=1",
+                "tcp://[::1]:1?auth=***&db=1",
+            ),
             ("/var/lib/app/sessions.db", "/var/lib/app/sessions.db"),
         ] {
             assert_eq!(without_passwords(url), shown);
