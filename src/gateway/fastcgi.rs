@@ -106,8 +106,8 @@ fn serve(
         // In the thread that is never busy with a request.
         let waited = (&stop).read_exact(&mut [0]);
         workers.is_stopping.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + LAST_REQUESTS;
         pool.begin_stop();
+        let deadline = Instant::now() + LAST_REQUESTS;
         let all_answered = workers.wait_for_end(deadline);
         let has_ended = maintenance.end(manager, deadline);
         if !all_answered {

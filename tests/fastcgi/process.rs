@@ -6,10 +6,11 @@ use std::os::unix::net::UnixDatagram;
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, prlimit};
 
+use testkit::apache::web_user;
 use testkit::fastcgi::client::{Address, Client, KEEP, STDIN, get, head, params, stream, visit};
 use testkit::fastcgi::server::{Server, Setup, Socket, echo, until};
 use testkit::prelude::*;
-use testkit::responder;
+use testkit::responder::{self, as_web_user};
 
 /// How much a program may grow over all its requests, in KiB.
 const GROWTH: u64 = 2 << 10;
@@ -109,6 +110,23 @@ fn who_may_connect_to_a_socket_is_said_on_the_command_line() {
         let output = command.env_clear().output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{output:?}");
     }
+}
+
+#[test]
+fn a_socket_whose_group_cannot_be_changed_is_removed_at_once() {
+    let place = TempDir::new().unwrap();
+    give(place.path(), web_user());
+    let path = place.path().join("socket");
+    let listen = format!("unix:{}", path.display());
+    let mut command = as_web_user(&example("fastcgi_echo"));
+    command.args(["--listen", &listen, "--socket-group", "0"]);
+    let started = Instant::now();
+    let output = command.env_clear().output().unwrap();
+    // The wait for a program that uses the directory, too, and there is none.
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("cannot change the group of"), "{told}");
+    assert!(!path.exists());
 }
 
 #[test]

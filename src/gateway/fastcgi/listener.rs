@@ -205,6 +205,8 @@ fn bind_unix(path: &Path, bind: &Bind) -> Result<(OwnedFd, SocketName)> {
     let group = bind.group.as_deref().map(group_id).transpose()?;
     let socket = unix_socket().map_err(|errno| failed(errno.into()))?;
     let address = SocketAddrUnix::new(path).map_err(|errno| failed(errno.into()))?;
+    // Given up after the lock, for which it would wait.
+    let name;
     // Between the look at an abandoned name and its removal another program may take it.
     let _lock = lock_directory(path);
     let mut bound = rustix::net::bind(&socket, &address);
@@ -220,7 +222,7 @@ fn bind_unix(path: &Path, bind: &Bind) -> Result<(OwnedFd, SocketName)> {
         }
         failed(errno.into())
     })?;
-    let name = SocketName {
+    name = SocketName {
         path: path.to_owned(),
         inode: inode(path).map_err(failed)?,
     };
