@@ -120,8 +120,10 @@ impl Program {
     }
 
     /// Makes the manager, instead of [`SessionManager::find`]: for a configuration in code or a store of the program's
-    /// own. Under CGI it is called when the first session is asked for, or a form or a query of
-    /// several fields; a responder calls it at the start, and again once a second at most until it succeeds.
+    /// own. Under CGI it is called when the first session is asked for, or a form or a query of several fields, when
+    /// a body is first read, and by [`Request::is_https`] and [`Request::client_address`] where the client sends
+    /// `Forwarded` or `X-Forwarded-*`; a responder calls it at the start, and again once a second at most until it
+    /// succeeds.
     pub fn manager(
         mut self,
         make: impl Fn() -> Result<SessionManager> + Send + Sync + 'static,
