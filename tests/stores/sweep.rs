@@ -56,6 +56,28 @@ fn a_time_that_only_a_wrong_clock_can_have_set_is_now() {
 }
 
 #[test]
+fn what_a_wrong_clock_has_left_goes_as_if_it_were_of_today() {
+    let place = Place::with(&[("lifetime", "10d")]);
+    place.create(1);
+    let digest = "a".repeat(64);
+    let names = [".corrupt", ".user"].map(|ending| format!("{digest}{ending}"));
+    let names = [&names[..], &[".tmp-1-0123456789abcdef".to_owned()]].concat();
+    for name in &names {
+        fs::write(place.file(name), "").unwrap();
+        crate::support::set_modified(&place.file(name), ahead(10 * 366 * 24 * 3600));
+    }
+    let foreseen = Sweep::new().dry_run(true);
+    for sweep in [foreseen, Sweep::new()] {
+        let report = place.store.delete_expired(&sweep, SystemTime::now());
+        assert_eq!(report.unwrap().set_aside, 1);
+    }
+    place.sweep(ahead(11 * 24 * 3600));
+    for name in &names {
+        assert!(!place.file(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn an_end_that_only_a_wrong_clock_can_have_set_keeps_no_session_beyond_its_lifetime() {
     let years = 10 * 366 * 24 * 3600;
     let month = 30 * 24 * 3600;

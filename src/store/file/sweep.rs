@@ -247,6 +247,9 @@ impl Run<'_> {
             let hint = "it was left alone; remove it by hand";
             return Err(Error::refused(&path, reason).with_hint(hint));
         }
+        if !matches!(kind, Kind::Session(_)) {
+            self.correct_time(&entry)?;
+        }
         match kind {
             Kind::Session(digest) => self.session(&entry, digest, report),
             Kind::Temporary => self.temporary(&entry, report),
@@ -447,10 +450,29 @@ impl Run<'_> {
             .shared
             .mtime_for(record)
             .unwrap_or(modified.min(self.now));
-        if right == modified || self.sweep.dry_run {
+        if right == modified {
             return Ok(());
         }
-        let set = calls::set_time(file, right);
+        self.set_time(file, entry, right)
+    }
+
+    /// Takes the time of a file that is no session, and in use by no process, for now if a clock that was wrong has
+    /// set it ahead.
+    fn correct_time(&self, entry: &Entry<'_>) -> Result<()> {
+        let ahead = directory::modified(&entry.stat).duration_since(self.now);
+        if ahead.is_ok_and(|ahead| ahead > GRACE)
+            && let Some((file, _)) = directory::if_free(self.lock(entry))?.flatten()
+        {
+            self.set_time(&file, entry, self.now)?;
+        }
+        Ok(())
+    }
+
+    fn set_time(&self, file: &File, entry: &Entry<'_>, time: SystemTime) -> Result<()> {
+        if self.sweep.dry_run {
+            return Ok(());
+        }
+        let set = calls::set_time(file, time);
         set.map_err(|error| {
             self.shared
                 .failed("cannot set the time of", &entry.stored(), error)
