@@ -324,7 +324,11 @@ impl SessionManager {
             }
             found => found?,
         };
-        let end = |stored: &Stored| Some(self.end_of(stored)).filter(|end| *end < now);
+        let end = |stored: &Stored| {
+            let end = self.end_of(stored);
+            let is_over = end < now || self.shared.is_too_old(&stored.record, now);
+            is_over.then(|| end.min(now))
+        };
         let found = found.and_then(|(stored, lease)| Some((end(&stored)?, stored, lease)));
         let (Some((end, mut stored, mut lease)), Some(call)) = (found, sweep.each) else {
             // Deleted since, or used after all.

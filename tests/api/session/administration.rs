@@ -77,6 +77,25 @@ fn an_expired_session_whose_call_fails_has_three_tries_where_nothing_else_is_sai
 }
 
 #[test]
+fn a_session_that_a_wrong_clock_has_begun_beyond_its_lifetime_is_handed_over_too() {
+    let site = Site::with(&[("lifetime", "1d")]);
+    let (manager, now) = (site.manager(), SystemTime::now());
+    let ahead = now + Duration::from_secs(10 * 366 * 24 * 3600);
+    let id = SessionId::generate().unwrap();
+    let created = manager
+        .store()
+        .create(&id.digest(), &Record::new(ahead), now);
+    drop(created.unwrap());
+    site.set_modified(&id, ahead);
+    let deleted = |outcome: Result<(), &str>| {
+        let call = |_: &_, _: &_| outcome.map_err(str::to_owned);
+        let sweep = Sweep::new().each(&call);
+        manager.delete_expired(&sweep).unwrap().deleted
+    };
+    assert_eq!([deleted(Err("no")), deleted(Ok(()))], [0, 1]);
+}
+
+#[test]
 fn a_clean_up_that_calls_for_each_expired_session_ends_none_that_was_only_unused() {
     let site = Site::new();
     let manager = site.manager();
