@@ -28,7 +28,8 @@ pub use functions::{CustomFunctions, CustomResult};
 /// change a session at once is refused, and without it the first is overwritten.
 ///
 /// A clean-up calls [`CustomFunctions::clean_up`] once, whatever its limits are. It may delete a
-/// session that expired while a request holds it: that request's commit then stores it again, whole.
+/// session that expired while a request holds it: that request's commit then stores it again, whole, or is
+/// [`Error::LeaseLost`] (503) with [`CustomFunctions::save_if`].
 ///
 /// A session that is listed ([`CustomFunctions::keys`]) is shown with the digits of its key and zeros, which
 /// name the same session as its whole digest does.
@@ -166,8 +167,11 @@ impl Store for CustomStore {
         };
         let row = Row::of(&data, end);
         if has_passed(end, now) {
-            self.shared.delete(key, row)?;
-            return Ok(None);
+            return match self.shared.delete(key, row) {
+                // A clean-up may have been faster.
+                Ok(()) | Err(Error::LeaseLost) => Ok(None),
+                Err(error) => Err(error),
+            };
         }
         let Some(record) = parse(key, data.clone())? else {
             return Ok(None);

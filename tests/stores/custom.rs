@@ -283,6 +283,51 @@ fn a_use_that_another_machine_notes_leaves_the_version() {
     assert_eq!(counted(&here, &session), Some(2));
 }
 
+/// Rows of which a clean-up is always a moment faster.
+struct CleanedUp(Rows);
+
+impl CustomFunctions for CleanedUp {
+    fn save(&self, key: &str, data: &str, expires: u64) -> CustomResult<()> {
+        self.0.save(key, data, expires)
+    }
+
+    fn save_if(
+        &self,
+        key: &str,
+        before: Option<u64>,
+        data: &str,
+        expires: u64,
+        version: u64,
+    ) -> CustomResult<Option<bool>> {
+        self.clean_up(u64::MAX)?;
+        self.0.save_if(key, before, data, expires, version)
+    }
+
+    fn load(&self, key: &str) -> CustomResult<Option<(String, u64)>> {
+        self.0.load(key)
+    }
+
+    fn clean_up(&self, now: u64) -> CustomResult<u64> {
+        self.0.clean_up(now)
+    }
+}
+
+#[test]
+fn an_expired_session_that_a_clean_up_deletes_at_this_moment_is_none() {
+    let place = tempfile::tempdir().unwrap();
+    let rows = Rows::comparing(&place.path().join("rows"));
+    let (now, rows_of_two) = (
+        SystemTime::now(),
+        Rows::comparing(&place.path().join("rows")),
+    );
+    let store = CustomStore::new(&config(place.path()), rows).unwrap();
+    let (id, lease) = create(&store, 1, now);
+    drop(lease);
+    let store = CustomStore::new(&config(place.path()), CleanedUp(rows_of_two)).unwrap();
+    let locked = store.lock(&id.digest(), WAIT, later(now, 100 * 24 * 3600));
+    assert!(locked.unwrap().is_none());
+}
+
 #[test]
 fn what_another_machine_has_changed_or_ended_is_neither_saved_nor_destroyed() {
     let place = tempfile::tempdir().unwrap();
