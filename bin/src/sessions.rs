@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cgi_session::{
     Config, Error, Record, Request, RequestBuilder, Session, SessionDigest, SessionManager, Stored,
@@ -63,7 +64,7 @@ impl About {
     }
 }
 
-/// The values of every application in a session, as they were written.
+/// The values of every application in a session, as they were written, but those whose end has come.
 pub(crate) type Applications = BTreeMap<String, Values>;
 
 /// Opens the store that the configuration names. Run as root, the program continues as the owner of
@@ -218,10 +219,23 @@ pub(crate) fn unknown(digest: &str) -> Ended {
     format!("there is no session {digest}").into()
 }
 
-/// The values in a record.
+/// The values in a record that have not ended.
 pub(crate) fn applications(record: &Record) -> Result<Applications, String> {
-    let applications = serde_json::from_slice(record.values());
-    applications.map_err(|error| format!("cannot read its values: {error}"))
+    let failed = |error: &dyn Display| format!("cannot read its values: {error}");
+    let read = serde_json::from_slice(record.values());
+    let mut applications: Applications = read.map_err(|error| failed(&error))?;
+    let ends = applications.get("@").map(|notes| notes.get("ends"));
+    let ends = ends.transpose().map_err(|error| failed(&error))?.flatten();
+    let ends: BTreeMap<String, BTreeMap<String, u64>> = ends.unwrap_or_default();
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    for (app, ends) in ends {
+        if let Some(values) = applications.get_mut(&app) {
+            for (key, _) in ends.into_iter().filter(|(_, end)| *end <= now) {
+                values.remove(&key);
+            }
+        }
+    }
+    Ok(applications)
 }
 
 /// The size of a session in bytes, as its record is written.

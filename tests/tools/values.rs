@@ -118,6 +118,21 @@ fn an_id_of_no_session_is_never_adopted() {
 }
 
 #[test]
+fn a_value_whose_end_has_come_is_handed_out_to_nobody() {
+    let site = Site::new();
+    let stored = site.session();
+    let mut session = site.manager().start(stored.cookie()).unwrap();
+    let second = Duration::from_secs(1);
+    session.insert_for("code", 4711, second).unwrap();
+    session.insert_for("name", "Ada", 3600 * second).unwrap();
+    session.commit().unwrap();
+    let get = |key| site.run(["get", "--session", stored.digest(), key]);
+    get("name").exits_with(0).prints("Ada\n");
+    wait_until("the value's end", || get("code").status == Some(1));
+    get("name").exits_with(0).prints("Ada\n");
+}
+
+#[test]
 fn where_no_session_may_begin_there_is_nothing_to_unset() {
     let site = Site::new();
     let of_another_site = [
