@@ -22,8 +22,9 @@ Examples:
   # In a script, with an object that says what was removed
   sudo cgi-session uninstall --yes --json
 
-It removes all sessions, also those in use, what the store keeps beside them, and the directory
-when nothing is left in it. Files that are none of ours are listed and left. For storageType = cookie
+It removes all sessions, what the store keeps beside them, and the directory when nothing is left in
+it. A session file that a request holds is left and named, which is a problem; of other stores also
+sessions in use are removed. Files that are none of ours are listed and left. For storageType = cookie
 it removes `secretKeyFile`. Stop the programs of the site first: a program that is still running makes
 what it needs again.
 

@@ -375,8 +375,8 @@ impl SessionManager {
         self.shared.store.install()
     }
 
-    /// Removes all sessions and what [`SessionManager::install`] made, also those in use, and
-    /// nothing else.
+    /// Removes all sessions and what [`SessionManager::install`] made, and nothing else. With `storageType = file` a
+    /// session that a request holds is left, and is an error that names it.
     #[must_use = "it says what was left and what did not work"]
     pub fn uninstall(&self) -> Uninstalled {
         self.shared.store.uninstall()

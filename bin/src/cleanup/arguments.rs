@@ -33,7 +33,8 @@ Exit status:
   78  the configuration cannot be used
 
 A session expires when it was unused for the time in its record: the longest timeout of the programs that
-saved it. The timeout of the configuration counts for records without one.
+saved it. The timeout of the configuration counts for records without one. With --idle its `touchAfter` is allowed for,
+in which a use may not have been noted: it must be as long as that of the programs.
 
 PROGRAM of --each is started once for each expired session, one after the other, without a shell and as the
 owner of the directory. Its stdin is the session's values as one JSON object, those of the application that
@@ -41,7 +42,8 @@ owner of the directory. Its stdin is the session's values as one JSON object, th
 and deleted when PROGRAM exits with 0. When it fails or takes longer than --each-timeout, the session is
 kept for the next clean-up, and deleted at the last of --each-tries. A PROGRAM that cannot be started ends the
 clean-up with 2, and is no try. A clean-up that is killed starts PROGRAM
-again for the session that PROGRAM was running for. PROGRAM is not started for a session that was destroyed (a logout) or
+again for the session that PROGRAM was running for. While PROGRAM runs, another clean-up may take other
+sessions, also with --fail-if-running. PROGRAM is not started for a session that was destroyed (a logout) or
 evicted (`maxSessions`), nor for one that something else deletes: set `expiredBy = cleanup`, so that the
 programs of the site delete no expired session.
 
