@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, io};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
@@ -106,8 +106,7 @@ fn serve(
         // In the thread that is never busy with a request.
         let waited = (&stop).read_exact(&mut [0]);
         workers.is_stopping.store(true, Ordering::Relaxed);
-        pool.begin_stop();
-        let deadline = Instant::now() + LAST_REQUESTS;
+        let deadline = pool.begin_stop() + LAST_REQUESTS;
         let all_answered = workers.wait_for_end(deadline);
         let has_ended = maintenance.end(manager, deadline);
         if !all_answered {

@@ -500,14 +500,14 @@ impl<'a> Pool<'a> {
     }
 
     /// No new connection, and no new request but the one that a connection may have been sent by now; what runs
-    /// is finished by its worker.
-    pub(super) fn begin_stop(&self) {
+    /// is finished by its worker. Returns since when.
+    pub(super) fn begin_stop(&self) -> Instant {
         // Another program may keep the socket's directory for a while; until then the workers go on.
         let waiting = self.listener.end().into_iter();
         // The workers end when this list is empty.
         let mut late = lock(&self.late);
         late.extend(waiting.filter_map(|socket| self.begin(socket)));
-        self.stopped.get_or_init(Instant::now);
+        let since = *self.stopped.get_or_init(Instant::now);
         let idle = self.idle.begin_stop().into_values();
         let (between, others): (Vec<_>, Vec<_>) = idle.partition(Connection::is_between_requests);
         late.extend(between);
@@ -518,6 +518,7 @@ impl<'a> Pool<'a> {
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         self.workers.begin_stop();
         finish(others);
+        since
     }
 
     fn take_late(&self) -> Option<Connection> {
