@@ -143,23 +143,17 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     }
     clock(SystemTime::now(), &mut found);
     let location = Location::of(config);
-    if location.kind() == "sqlite" || location.is_in_engine() {
-        engine::check(config, &account, &mut found);
-        contents::timeouts(config, &mut found);
-        return Ok(found);
-    }
     if location.kind() != "file" {
-        let text = format!("{location}: there are no session files to check");
-        found.fine("directory", text);
+        engine::check(config, &account, &mut found);
         return Ok(found);
     }
     let path: PathBuf = config.storage_file_dir()?.components().collect();
+    surroundings::check(&path, "storageFileDir", &account, &mut found);
     let is_usable = directory::check(&path, &account, is_as_asked, &mut found);
     if is_usable && directory::try_out(&path, &account, &mut found) {
         contents::check(&path, config, &account, &mut found)?;
         contents::timeouts(config, &mut found);
     }
-    surroundings::check(&path, &account, &mut found);
     medium::check(&path, &mut found);
     Ok(found)
 }

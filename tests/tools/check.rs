@@ -353,3 +353,95 @@ fn other_stores_have_no_directory_to_check() {
     let checked = site.run_under("storageType = ram", "check");
     checked.exits_with(0).says("storageType = ram");
 }
+
+#[test]
+fn a_file_of_keys_that_no_program_can_use_is_a_problem() {
+    let Some(site) = Site::outside_tmp() else {
+        return;
+    };
+    let keys = site.parent().join("keys");
+    let lines = format!("storageType = cookie\nsecretKeyFile = {}", keys.display());
+    let check = || site.run_under(&lines, "check");
+    check().exits_with(1).says("PROBLEM  store: secretKeyFile");
+    fs::write(&keys, "0".repeat(128)).unwrap();
+    set_mode(&keys, 0o644);
+    check().exits_with(1).says("others can read it");
+    set_mode(&keys, 0o600);
+    check().exits_with(0).says("0 problems");
+    fs::write(&keys, "junk").unwrap();
+    check().exits_with(1).says("line 1 holds no key");
+    let checked = site.run_under("storageType = cookie", "check");
+    checked.exits_with(1).says("needs secretKeyFile");
+    fs::write(site.parent().join("index.html"), "").unwrap();
+    check()
+        .exits_with(1)
+        .says("secretKeyFile = /var/lib/cgi-session/keys");
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_is_a_problem_and_nothing_is_left_of_a_trial() {
+    let site = Site::new();
+    let check = |path: &Path| {
+        let lines = format!("storageType = ram\nsnapshotFile = {}", path.display());
+        site.run_under(&lines, "check --json").json()["findings"].clone()
+    };
+    let absent = check(&site.parent().join("absent/snapshot"));
+    holds(absent.to_string(), "cannot make");
+    let there = check(&site.directory.join("snapshot"));
+    assert!(!there.to_string().contains("cannot make"), "{there}");
+    assert!(site.names().is_empty());
+}
+
+#[test]
+fn a_store_that_no_tool_knows_is_cleaned_up_by_the_programs_or_never() {
+    let site = Site::new();
+    let custom = "storageType = custom\ncleanUpDelay = 0";
+    let checked = site.run_under(custom, "check").exits_with(0);
+    checked.says("warning  cleanUp: ");
+    let checked = site.run_under("storageType = custom", "check");
+    checked.exits_with(0).lacks("cleanUp: ");
+}
+
+/// The findings about a database, as another user if root runs the tests.
+#[cfg(feature = "sqlite")]
+fn of_database(site: &Site, database: &Path, more: &str) -> Finished {
+    let lines = format!("storageType = sqlite\ndatabase = {}", database.display());
+    let user = if is_root() { "--as 4711 " } else { "" };
+    site.run_under(&lines, &*format!("check {user}{more}"))
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_database_that_no_program_can_make_is_a_problem() {
+    let Some(site) = Site::as_root() else { return };
+    let check = |path: &str| of_database(&site, &site.parent().join(path), "");
+    let absent = check("absent/sessions.db").exits_with(1);
+    let absent = absent.says("try: install -d -m 0700 -o 4711 -g 4711 ");
+    absent.says("/absent\n").lacks("the first session makes it");
+    let roots = check("sessions/sessions.db").exits_with(1);
+    roots.says("try: if it holds sessions alone: install -d");
+    site.give_to(SOMEBODY);
+    check("sessions/sessions.db").says("the first session makes it");
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_database_where_others_can_get_at_it_is_a_problem() {
+    let Some(site) = Site::outside_tmp() else {
+        return;
+    };
+    if is_root() {
+        site.give_to(SOMEBODY);
+    }
+    let database = site.directory.join("sessions.db");
+    of_database(&site, &database, "").exits_with(0);
+    set_mode(&site.directory, 0o777);
+    let checked = of_database(&site, &database, "").exits_with(1);
+    checked
+        .says("everybody can write in")
+        .says("try: chmod o-w ");
+    set_mode(&site.directory, 0o700);
+    fs::write(site.parent().join("index.html"), "").unwrap();
+    let checked = of_database(&site, &database, "").exits_with(1);
+    checked.says("database = /var/lib/cgi-session/sessions.db");
+}

@@ -11,6 +11,7 @@ use rustix::fs::Access;
 
 use super::finding::{Findings, Level};
 use crate::account::Account;
+use crate::owner::directory_of;
 
 const TOPIC: &str = "directory";
 const ANOTHER: &str = "name a directory of its own in storageFileDir";
@@ -138,6 +139,32 @@ fn missing(path: &Path, account: &Account, found: &mut Findings) {
         found.problem(TOPIC, text).at(parent)
     };
     finding.remedy(install(path, account));
+}
+
+/// Looks at the directory of a store that is one file; `true` when it and those beside it can be made there.
+pub(super) fn of_file(file: &Path, account: &Account, found: &mut Findings) -> bool {
+    let path = directory_of(file);
+    ancestors(path, found);
+    let (shown, file, word) = (path.display(), file.display(), shell_word(path));
+    if fs::metadata(path)
+        .is_ok_and(|stat| stat.mode() & (WRITABLE_BY_ALL | STICKY) == WRITABLE_BY_ALL)
+    {
+        let text = format!("everybody can write in {shown}, and so plant files beside {file}");
+        let remedy = format!("chmod o-w {word}");
+        found.problem(TOPIC, text).at(path).remedy(remedy);
+    }
+    if rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+        return true;
+    }
+    let text = format!("{account} cannot make {file} and the files beside it in {shown}");
+    let install = install(path, account);
+    let remedy = if path.exists() {
+        format!("if it holds sessions alone: {install}")
+    } else {
+        install
+    };
+    found.problem(TOPIC, text).at(path).remedy(remedy);
+    false
 }
 
 /// The first directory on the way that is closed to us is the one that counts.

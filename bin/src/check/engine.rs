@@ -1,12 +1,14 @@
-//! A database or an engine: whether it can be reached and is fit for sessions, and whether others can read
-//! its password.
+//! A store that is no directory: whether it can be reached and is fit for sessions, whether its file lies well,
+//! and whether others can read its password.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use cgi_session::{Config, Error, Origin};
 
 use super::finding::Findings;
+use super::{contents, directory, surroundings};
 use crate::account::Account;
 use crate::location::Location;
 
@@ -16,6 +18,18 @@ const READABLE_BY_ALL: u32 = 0o004;
 pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
     secrets(config, account, found);
     let location = Location::of(config);
+    let is_usable = own_file(config, &location, account, found);
+    if matches!(location.kind(), "custom" | "ram") {
+        let text = format!("{location}: what the program itself alone can look at");
+        found.fine(TOPIC, text);
+        let is_cleaned = config.clean_up_delay().is_some() || location.kind() == "ram";
+        if !is_cleaned && config.get("cleanUpProbability").as_deref() == Some("0") {
+            let text = "no tool knows this store, and with cleanUpDelay = 0 no program deletes what has expired";
+            let finding = found.warning("cleanUp", text);
+            finding.remedy("write a time, such as cleanUpDelay = 60m");
+        }
+        return;
+    }
     let manager = match crate::stores::manager(config.clone()) {
         Ok(manager) => manager,
         Err(error) => return problem(&error, found),
@@ -28,17 +42,35 @@ pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
     let engine = examined
         .engine
         .map_or(String::new(), |engine| format!(", {engine}"));
-    if location.is_missing() && is_fit {
+    if is_fit && is_usable && location.is_missing() {
         let text = format!("{location} does not exist yet; the first session makes it");
         let remedy = format!("cgi-session init --owner {}", account.handle());
         found.warning(TOPIC, text).remedy(remedy);
-    } else if is_fit {
+    } else if is_fit && !location.is_missing() {
         let text = format!("{location}{engine}: it answers, and is fit for sessions");
         found.fine(TOPIC, text);
     }
     for warning in examined.warnings {
         found.warning(TOPIC, warning);
     }
+    contents::timeouts(config, found);
+}
+
+/// Looks where the one file of a store lies, if it has one; `false` when what it needs cannot be made there.
+fn own_file(config: &Config, location: &Location, account: &Account, found: &mut Findings) -> bool {
+    let key = match location.kind() {
+        "cookie" => "secretKeyFile",
+        "ram" => "snapshotFile",
+        "sqlite" => "database",
+        _ => return true,
+    };
+    let named = config.get(key).unwrap_or_default();
+    let path = location.path().unwrap_or(Path::new(&named));
+    if path == Path::new("") {
+        return true;
+    }
+    surroundings::check(path, key, account, found);
+    key == "secretKeyFile" || directory::of_file(path, account, found)
 }
 
 /// An error of the store, with what to do about it in the place for that.

@@ -26,20 +26,23 @@ const UNIT_DIRECTORIES: [&str; 4] = [
 const UNITS: [&str; 5] = ["apache2", "httpd", "nginx", "lighttpd", "fcgiwrap"];
 const BETTER: &str = "/var/lib/cgi-session";
 
-pub(super) fn check(path: &Path, account: &Account, found: &mut Findings) {
+/// Looks at the directory or the file that the configuration names in `key`.
+pub(super) fn check(path: &Path, key: &str, account: &Account, found: &mut Findings) {
     let path = resolved(path);
     let shown = path.display();
     let (topic, text) = if let Some(top) = TEMPORARY.iter().find(|top| path.starts_with(top)) {
         ("temporary", format!("{shown} {}", fate(top)))
     } else if let Some(reason) = served_by(&path) {
-        let text = format!("{shown} {reason}: a web server may hand the session files out");
+        let text = format!("{shown} {reason}: a web server may hand out what is in it");
         ("documentRoot", text)
     } else {
         found.fine("place", "neither in a document root nor in /tmp");
         return;
     };
     let install = install(Path::new(BETTER), account);
-    let remedy = format!("{install}, and storageFileDir = {BETTER}");
+    let name = path.file_name().filter(|_| key != "storageFileDir");
+    let better = name.map_or(BETTER.into(), |name| Path::new(BETTER).join(name));
+    let remedy = format!("{install}, and {key} = {}", better.display());
     found.problem(topic, text).at(&path).remedy(remedy);
 }
 
