@@ -3,6 +3,7 @@
 use std::process::ChildStdout;
 use std::sync::mpsc::{Receiver, channel};
 
+use cgi_session_tools::serve::Storage;
 use testkit::outside::send_to;
 use testkit::prelude::*;
 use testkit::tools::{Site, set_mode};
@@ -325,4 +326,15 @@ fn a_site_that_cannot_be_served_is_an_error_that_says_what_to_do() {
     let port = server.address.rsplit(':').next().unwrap();
     let refused = site.run(["serve", "--programs", programs, "--port", port]);
     refused.exits_with(1).complains("--port 8081");
+}
+
+#[test]
+fn a_directory_of_the_command_line_is_used_whatever_store_the_configuration_names() {
+    let site = Site::new();
+    let file = site.configuration("storageType = cookie");
+    let storage = Storage::find(Some(&file), Some(&site.directory)).unwrap();
+    assert_eq!(storage.config().get("storageType").unwrap(), "file");
+    let mut variables = storage.variables();
+    let is_told = |(name, value)| name == "CGI_SESSION_STORAGE_TYPE" && value == "file";
+    assert!(variables.any(is_told));
 }

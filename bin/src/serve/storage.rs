@@ -1,7 +1,7 @@
 //! [`Storage`]: the configuration that a server and its programs have in common.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -14,6 +14,8 @@ use crate::stores;
 const PREFIX: &str = "CGI_SESSION_";
 const CONFIG: &str = "CGI_SESSION_CONFIG";
 const DIRECTORY: &str = "CGI_SESSION_STORAGE_FILE_DIR";
+const TYPE: &str = "CGI_SESSION_STORAGE_TYPE";
+const FILES: &str = "file";
 
 /// The configuration of all programs of a site, and the variables that give it to them.
 pub struct Storage {
@@ -41,10 +43,14 @@ impl Storage {
         };
         let file = config.map(absolute).transpose()?;
         let directory = directory.map(absolute).transpose()?;
-        let settings = directory
-            .as_deref()
-            .map(|directory| ("storageFileDir", directory.as_os_str()));
-        let found = Config::find_with(file.as_deref(), settings.as_slice());
+        // Whatever store the site's file names.
+        let settings = directory.as_deref().map(|directory| {
+            [
+                ("storageFileDir", directory.as_os_str()),
+                ("storageType", OsStr::new(FILES)),
+            ]
+        });
+        let found = Config::find_with(file.as_deref(), settings.as_slice().as_flattened());
         let config = found.map_err(|error| {
             let line = error.one_line();
             format!("{line}; or pass --storage-file-dir DIR or --config FILE")
@@ -64,7 +70,8 @@ impl Storage {
             .filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(PREFIX)));
         let mut variables: Vec<_> = inherited.collect();
         // The last of several variables of one name counts.
-        for (name, path) in [(CONFIG, file), (DIRECTORY, directory)] {
+        let kind = directory.as_ref().map(|_| FILES.into());
+        for (name, path) in [(CONFIG, file), (DIRECTORY, directory), (TYPE, kind)] {
             variables.extend(path.map(|path| (name.into(), path.into())));
         }
         Ok(Storage { manager, variables })
