@@ -61,6 +61,20 @@ impl Account {
         Account::find(names.iter().find(|name| known(name))?)
     }
 
+    /// The user as whom the programs of a site should run: this one, unless it is root.
+    pub(crate) fn of_programs(&self) -> Option<Self> {
+        if self.is_root() {
+            return Account::of_web_server();
+        }
+        Some(self.clone())
+    }
+
+    /// How a command names that user.
+    pub(crate) fn programs_handle(&self) -> String {
+        let user = self.of_programs();
+        user.map_or("USER".to_owned(), |user| user.handle())
+    }
+
     /// The user who owns `path` itself, not what a link there leads to; `None` when it does not exist.
     pub(crate) fn owning(path: &Path) -> Option<Self> {
         let found = fs::symlink_metadata(path).ok()?;

@@ -122,9 +122,8 @@ fn act_as(arguments: &Arguments, config: &Config) -> std::result::Result<(), End
         return Ok(());
     };
     if !current.is_root() {
-        let user = wanted.handle();
-        let line =
-            format!("only root can check as another user; try: sudo cgi-session check --as {user}");
+        let (user, check) = (wanted.handle(), report::command_for(config, "check"));
+        let line = format!("only root can check as another user; try: sudo {check} --as {user}");
         return Err(Ended::saying(&line, report::USAGE));
     }
     Err(wanted.run_this_program(config).into())
@@ -137,8 +136,11 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     let account = Account::current();
     if account.is_root() && !is_as_asked {
         let text = "checked as root, but web servers run programs as another user";
-        let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
-        let remedy = format!("cgi-session check --as {user}");
+        let (check, user) = (
+            report::command_for(config, "check"),
+            account.programs_handle(),
+        );
+        let remedy = format!("{check} --as {user}");
         found.warning("user", text).remedy(remedy);
     }
     clock(SystemTime::now(), &mut found);
@@ -149,7 +151,9 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     }
     let path: PathBuf = config.storage_file_dir()?.components().collect();
     surroundings::check(&path, "storageFileDir", &account, &mut found);
-    let is_usable = directory::check(&path, &account, is_as_asked, &mut found);
+    // As long as the user is not known, the directory's owner may be the right one.
+    let other = (!is_as_asked).then(|| report::command_for(config, "check"));
+    let is_usable = directory::check(&path, &account, other.as_deref(), &mut found);
     if is_usable && directory::try_out(&path, &account, &mut found) {
         contents::check(&path, config, &account, &mut found)?;
         contents::timeouts(config, &mut found);

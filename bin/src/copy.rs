@@ -22,7 +22,7 @@ Examples:
 
   # To change the store of a site and lose nothing:
   # 1. make the new store, and copy what there is; the programs continue in the old one
-  cgi-session init --config /etc/new.ini
+  cgi-session init --config /etc/new.ini --owner www-data
   cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini
   # 2. stop the programs, and copy what has changed meanwhile, which takes moments
   cgi-session copy --from /etc/cgi-session.ini --to /etc/new.ini --delete-gone
@@ -30,6 +30,10 @@ Examples:
   mv /etc/cgi-session.ini /etc/old.ini && cp /etc/new.ini /etc/cgi-session.ini
   # 4. when all is well, remove the old store
   cgi-session uninstall --config /etc/old.ini
+
+  # To go back later: empty the old store first, for what is left there is older, and copy as before
+  cgi-session uninstall --config /etc/old.ini
+  cgi-session init --config /etc/old.ini --owner www-data
 
   # Instead of 2 and 3, where they cannot be stopped: switch, then fetch what was still written there
   cgi-session copy --from /etc/old.ini --to /etc/new.ini --move

@@ -97,7 +97,7 @@ fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ende
 }
 
 fn unowned(what: impl std::fmt::Display) -> Ended {
-    let user = Account::of_web_server().map_or("USER".to_owned(), |user| user.handle());
+    let user = Account::current().programs_handle();
     let line =
         format!("{what} does not exist: say whose programs will use it, as in --owner {user}");
     Ended::saying(&line, report::USAGE)

@@ -9,7 +9,7 @@ use std::process::{self, ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cgi_session::{Error, printable};
+use cgi_session::{Config, Error, printable};
 use clap::Parser;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -205,6 +205,13 @@ pub(crate) fn how_it_ended(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => "did not exit".to_owned(),
     }
+}
+
+/// A command of `cgi-session` that acts on the store of this configuration, to be copied.
+pub(crate) fn command_for(config: &Config, command: &str) -> String {
+    let file = config.file().map(cgi_session::shell_word);
+    let file = file.map_or(String::new(), |file| format!(" --config {file}"));
+    format!("cgi-session {command}{file}")
 }
 
 /// A number with its noun: `1 session`, `3 sessions`.

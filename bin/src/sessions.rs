@@ -115,9 +115,9 @@ pub(crate) fn refuse_to_own(config: &Config) -> cgi_session::Result<()> {
     if !location.is_missing() || !Account::current().is_root() {
         return Ok(());
     }
+    let init = report::command_for(config, "init");
     Err(Error::Config(format!(
-        "{location} does not exist, and root should not make it for itself; \
-         try: cgi-session init --owner www-data"
+        "{location} does not exist, and root should not make it for itself; try: {init} --owner www-data"
     )))
 }
 

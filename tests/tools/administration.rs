@@ -516,11 +516,15 @@ fn a_directory_of_somebody_else_is_not_looked_into() {
         .status();
     assert!(copied.unwrap().success());
     let owner = "sudo -u '#4711'";
+    let file = site.nothing_set().display().to_string();
     for (command, advice) in [
         ("list", owner),
         ("stats", owner),
         ("init", owner),
-        ("check", "try: sudo cgi-session check --as 4711"),
+        (
+            "check",
+            &*format!("try: sudo cgi-session check --config {file} --as 4711"),
+        ),
     ] {
         let about = site.about(command);
         let mut other = Command::new(&program);

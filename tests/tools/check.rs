@@ -445,3 +445,14 @@ fn a_database_where_others_can_get_at_it_is_a_problem() {
     let checked = of_database(&site, &database, "").exits_with(1);
     checked.says("database = /var/lib/cgi-session/sessions.db");
 }
+
+#[test]
+fn remedies_name_the_configuration_and_the_users_of_the_programs() {
+    let Some(site) = Site::as_root() else { return };
+    let engine = "storageType = redis\ndatabase = redis://:secret@127.0.0.1:1/0";
+    let checked = site.run_under(engine, "check").exits_with(1);
+    let file = site.parent().join("site.ini");
+    let command = format!("try: cgi-session check --config {} --as ", file.display());
+    // The web server's programs would lose a file of root's group.
+    checked.says(&command).says("try: chgrp ").lacks("chgrp 0 ");
+}

@@ -20,17 +20,17 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 const OPEN_TO_OTHERS: u32 = 0o077;
 
-/// Looks at `path`; `true` when session files could lie there. That programs run as `account` is known only if
-/// `is_as_asked`.
+/// Looks at `path`; `true` when session files could lie there. `other` is the command that checks as another
+/// user, where it is not known that programs run as `account`.
 pub(super) fn check(
     path: &Path,
     account: &Account,
-    is_as_asked: bool,
+    other: Option<&str>,
     found: &mut Findings,
 ) -> bool {
     ancestors(path, found);
     let error = match fs::symlink_metadata(path) {
-        Ok(stat) => return existing(path, &stat, account, is_as_asked, found),
+        Ok(stat) => return existing(path, &stat, account, other, found),
         Err(error) => error,
     };
     match error.kind() {
@@ -46,9 +46,8 @@ pub(super) fn check(
 
 /// The command that makes the directory as it must be.
 pub(super) fn install(path: &Path, account: &Account) -> String {
-    // As root: the programs of a site should not run as root.
-    let web_server = Account::of_web_server().filter(|_| account.is_root());
-    let owner = web_server.as_ref().unwrap_or(account);
+    let programs = account.of_programs();
+    let owner = programs.as_ref().unwrap_or(account);
     format!(
         "install -d -m 0700 -o {} -g {} {}",
         owner.handle(),
@@ -61,7 +60,7 @@ fn existing(
     path: &Path,
     stat: &Metadata,
     account: &Account,
-    is_as_asked: bool,
+    other: Option<&str>,
     found: &mut Findings,
 ) -> bool {
     let (shown, word) = (path.display(), shell_word(path));
@@ -87,10 +86,9 @@ fn existing(
         let text = format!(
             "{shown} belongs to {owner}, not to {account}; it must be that of the user whom programs run as"
         );
-        let remedy = if is_as_asked {
-            unless_shared(path, account.chown(path))
-        } else {
-            format!("sudo cgi-session check --as {}", owner.handle())
+        let remedy = match other {
+            None => unless_shared(path, account.chown(path)),
+            Some(check) => format!("sudo {check} --as {}", owner.handle()),
         };
         found.problem(TOPIC, text).at(path).remedy(remedy);
     }

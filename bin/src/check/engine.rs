@@ -11,6 +11,7 @@ use super::finding::Findings;
 use super::{contents, directory, surroundings};
 use crate::account::Account;
 use crate::location::Location;
+use crate::report;
 
 const TOPIC: &str = "store";
 const READABLE_BY_ALL: u32 = 0o004;
@@ -44,7 +45,11 @@ pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
         .map_or(String::new(), |engine| format!(", {engine}"));
     if is_fit && is_usable && location.is_missing() {
         let text = format!("{location} does not exist yet; the first session makes it");
-        let remedy = format!("cgi-session init --owner {}", account.handle());
+        let (init, user) = (
+            report::command_for(config, "init"),
+            account.programs_handle(),
+        );
+        let remedy = format!("{init} --owner {user}");
         found.warning(TOPIC, text).remedy(remedy);
     } else if is_fit && !location.is_missing() {
         let text = format!("{location}{engine}: it answers, and is fit for sessions");
@@ -105,10 +110,10 @@ fn secrets(config: &Config, account: &Account, found: &mut Findings) {
             let text = format!(
                 "everybody on this machine can read {file}, and the password in its line {line}"
             );
-            let remedy = format!(
-                "chgrp {} {word} && chmod 0640 {word}, or databasePasswordFile",
-                account.gid
-            );
+            let group = account.of_programs();
+            let group = group.map_or("GROUP".to_owned(), |user| user.gid.to_string());
+            let remedy =
+                format!("chgrp {group} {word} && chmod 0640 {word}, or databasePasswordFile");
             found.warning("password", text).at(&path).remedy(remedy);
         }
     }

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use cgi_session::{Error, Record, Result, SessionDigest, SessionManager, Stored};
+use cgi_session::{Config, Error, Record, Result, SessionDigest, SessionManager, Stored};
 use sha2::{Digest as _, Sha256};
 
+use crate::report;
 use crate::signals::Signals;
 
 /// How many times a session is looked for that another process creates and destroys meanwhile.
@@ -87,7 +88,7 @@ impl Outcome {
         *self.numbers.entry(key).or_default() += 1;
     }
 
-    fn count(&mut self, session: &SessionDigest, decision: Decision) {
+    fn count(&mut self, session: &SessionDigest, decision: Decision, to: &Config) {
         self.add(match decision {
             Decision::Create => "copied",
             Decision::Update => "updated",
@@ -95,9 +96,12 @@ impl Outcome {
             Decision::Keep => "unchanged",
             Decision::KeepNewer => "newerThere",
             Decision::Conflict => {
-                let text = "was saved in the new store and used in the old one as late or later: end the wrong one of \
-                            the two with cgi-session destroy";
-                return self.note(session, "conflict", text.to_owned());
+                let end = report::command_for(to, "destroy");
+                let text = format!(
+                    "was saved in the new store and used in the old one as late or later; if that in the new one is \
+                     the wrong one: {end} {session}"
+                );
+                return self.note(session, "conflict", text);
             }
         });
     }
@@ -229,7 +233,7 @@ impl Pass<'_> {
             Decision::Create | Decision::Update | Decision::Renew => false,
         };
         if self.is_dry || is_left {
-            self.outcome.count(session, decision);
+            self.outcome.count(session, decision, self.to.config());
             if self.is_move && decision != Decision::Conflict {
                 self.outcome.add("moved");
             }
@@ -263,7 +267,7 @@ impl Pass<'_> {
                 lease.destroy()?;
                 self.outcome.add("moved");
             }
-            self.outcome.count(session, decision);
+            self.outcome.count(session, decision, self.to.config());
             return Ok(());
         }
         Err(Error::Busy {
