@@ -124,7 +124,7 @@ impl<'a> State<'a> {
         }
         let timeout = self.setting("timeout").and_then(|it| it.parse().ok());
         let timeout = Duration::from_secs(timeout.unwrap_or(0));
-        if !timeout.is_zero() && timeout < self.shared.lease {
+        if !timeout.is_zero() && timeout < self.shared.lease() {
             let reason = format!("it ends the lock of a request that lasts for {timeout:?}");
             self.problem(reason, "set timeout 0, or lockLease below it");
         }

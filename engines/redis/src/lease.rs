@@ -48,7 +48,7 @@ impl RedisLease {
         now: SystemTime,
     ) -> Result<Option<(Stored, Self)>> {
         let mut lease = RedisLease::new(shared, session, now)?;
-        let reply = (lease.lock).wait(&LOCK, shared.lease, wait, GRACE, unix_seconds(now))?;
+        let reply = (lease.lock).wait(&LOCK, shared.lease(), wait, GRACE, unix_seconds(now))?;
         let Some((row, version)) = reply.rest.try_into().ok().and_then(loaded) else {
             return Ok(None);
         };
@@ -71,7 +71,7 @@ impl RedisLease {
         let mut lease = RedisLease::new(shared, session, now)?;
         // The answer may be lost of what was done: then too there is a lock to give back.
         lease.lock.is_held = true;
-        let reply = lease.save(&CREATE, record, now, shared.lease)?;
+        let reply = lease.save(&CREATE, record, now, shared.lease())?;
         if reply.word == "absent" {
             return Err(lease.unknown(&CREATE));
         }
@@ -96,13 +96,13 @@ impl RedisLease {
         now: SystemTime,
         lease: Duration,
     ) -> Result<Reply> {
-        check_size(record, self.shared.max_record_bytes)?;
+        check_size(record, self.shared.config.max_record_bytes())?;
         if record.user() != self.head.user() {
             self.note_user(record, now)?;
         }
         self.writes += 1;
         let version = format!("{}.{}", self.lock.token, self.writes).into_bytes();
-        let end = self.shared.expiry.end(record, now);
+        let end = self.shared.expiry().end(record, now);
         let times = (end, reading::used(record, now), ttl_millis(end, now));
         let content = (&version, record.to_json(), record.user());
         let reply = (self.lock).call(script, lease, (&self.version, times, content))?;
@@ -132,7 +132,7 @@ impl RedisLease {
         }
         self.lock.is_held = false;
         let is_missing = reply.word == "gone" && !reply.is_repeated;
-        if is_missing && self.held_since.elapsed() < self.shared.lease {
+        if is_missing && self.held_since.elapsed() < self.shared.lease() {
             log::warn!(
                 "the session {} was lost in {} while it was in use: somebody deleted it by hand, or the \
                  server evicted it (see maxmemory-policy) or was started without it",
@@ -153,7 +153,7 @@ impl RedisLease {
 
 impl Lease for RedisLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
-        self.store(record, now, self.shared.lease)
+        self.store(record, now, self.shared.lease())
     }
 
     fn finish(&mut self, record: &Record, now: SystemTime) -> Result<()> {
@@ -161,11 +161,11 @@ impl Lease for RedisLease {
     }
 
     fn touch(&mut self, now: SystemTime) -> Result<()> {
-        let Some(end) = self.shared.expiry.renewed(&self.head, self.end, now) else {
+        let Some(end) = self.shared.expiry().renewed(&self.head, self.end, now) else {
             return Ok(());
         };
         let arguments = (&self.version, end, unix_seconds(now), ttl_millis(end, now));
-        let touched = self.lock.call(&TOUCH, self.shared.lease, arguments);
+        let touched = self.lock.call(&TOUCH, self.shared.lease(), arguments);
         // One that is gone or another's has no use of it, and nothing of it was to be saved.
         tell(touched.map(drop));
         self.end = end;
@@ -173,12 +173,12 @@ impl Lease for RedisLease {
     }
 
     fn check(&mut self) -> Result<()> {
-        let reply = (self.lock).call(&CHECK, self.shared.lease, &self.version)?;
+        let reply = (self.lock).call(&CHECK, self.shared.lease(), &self.version)?;
         self.outcome(&reply)
     }
 
     fn destroy(mut self: Box<Self>) -> Result<()> {
-        let reply = (self.lock).call(&DESTROY, self.shared.lease, &self.version)?;
+        let reply = (self.lock).call(&DESTROY, self.shared.lease(), &self.version)?;
         self.outcome(&reply)?;
         self.lock.is_held = false;
         Ok(())

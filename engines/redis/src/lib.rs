@@ -104,11 +104,7 @@ pub struct RedisStore {
 /// What the store, its leases and its clean-up have in common.
 struct Shared {
     server: Server,
-    /// What the keys begin with.
-    table: String,
-    expiry: Expiry,
-    lease: Duration,
-    max_record_bytes: usize,
+    config: Config,
 }
 
 impl RedisStore {
@@ -128,10 +124,7 @@ impl RedisStore {
         }
         let shared = Shared {
             server: Server::new(config)?,
-            table: config.table().to_owned(),
-            expiry: Expiry::new(config),
-            lease: config.lock_lease(),
-            max_record_bytes: config.max_record_bytes(),
+            config: config.clone(),
         };
         Ok(RedisStore {
             shared: Arc::new(shared),
@@ -163,7 +156,7 @@ impl Store for RedisStore {
     fn read(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
         let (shared, found) = (&self.shared, self.shared.find(session, now)?);
         // Unless another request has noted or written something meanwhile.
-        Ok(renewing(found, &shared.expiry, now, |end, new_end| {
+        Ok(renewing(found, &shared.expiry(), now, |end, new_end| {
             let (key, ttl) = (shared.record(session), ttl_millis(new_end, now));
             let arguments = (end, new_end, unix_seconds(now), ttl);
             let renewed = shared.server.call(&mut None, &RENEW, &key, arguments);
@@ -198,7 +191,7 @@ impl Store for RedisStore {
 
     fn lock_user(&self, user: &str, wait: Duration) -> Result<Box<dyn Send>> {
         let mut lock = Lock::new(&self.shared, self.shared.key(&format!("lock:{user}")))?;
-        lock.wait(&HOLD_USER, self.shared.lease, wait, GRACE, None::<u64>)?;
+        lock.wait(&HOLD_USER, self.shared.lease(), wait, GRACE, None::<u64>)?;
         Ok(Box::new(lock))
     }
 
@@ -216,6 +209,14 @@ impl Store for RedisStore {
 }
 
 impl Shared {
+    fn expiry(&self) -> Expiry {
+        Expiry::new(&self.config)
+    }
+
+    fn lease(&self) -> Duration {
+        self.config.lock_lease()
+    }
+
     /// A live session and its end.
     fn find(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<(Stored, u64)>> {
         let key = self.record(session);

@@ -27,12 +27,12 @@ pub(super) fn number(digits: Field) -> Option<u64> {
 impl Shared {
     /// The key of this name among those of the store.
     pub(super) fn key(&self, name: &str) -> String {
-        format!("{}:{name}", self.table)
+        format!("{}:{name}", self.config.table())
     }
 
     /// The key of a session. In a cluster the part in braces says which node has it.
     pub(super) fn record(&self, session: &SessionDigest) -> String {
-        format!("{}:{{{session}}}", self.table)
+        format!("{}:{{{session}}}", self.config.table())
     }
 
     /// The session whose record has this key.
@@ -43,6 +43,6 @@ impl Shared {
 
     /// The name of a key among those of the store.
     pub(super) fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
-        key.strip_prefix(&self.table)?.strip_prefix(':')
+        key.strip_prefix(self.config.table())?.strip_prefix(':')
     }
 }

@@ -30,7 +30,7 @@ impl SqlLease {
     /// Stores a first record; `false` when the id is taken.
     pub(super) fn create(&mut self, record: &Record, now: SystemTime) -> Result<bool> {
         let database = Arc::clone(&self.database);
-        let mut backoff = Backoff::new(database.config.lock_timeout());
+        let mut backoff = Backoff::new(database.config().lock_timeout());
         let failure = loop {
             match self.insert(record, now)? {
                 Insertion::Done => return Ok(true),
@@ -125,7 +125,7 @@ impl Database {
         if !self.needs_room(record)? {
             return Ok(None);
         }
-        let (wait, known) = (self.config.lock_timeout(), self.selection_of_count());
+        let (wait, known) = (self.config().lock_timeout(), self.selection_of_count());
         let (mut locked, known) = self.lock(None, "maxSessions", wait, MAKE_ROOM, &known)?;
         match make_room(&mut Rows(self, &mut locked.link), &known, now) {
             Err(full @ Error::Full { .. }) => {

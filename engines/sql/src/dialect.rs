@@ -46,7 +46,8 @@ pub(super) struct Dialect {
     pub(super) holder: fn(&str) -> String,
     /// What stands before and behind hexadecimal digits, so that they are a text, whatever the server's settings are.
     pub(super) around_digits: [&'static str; 2],
-    /// The server and its version, for people, from what `SELECT version()` answers.
+    /// Asks what the server is; and says it for people.
+    pub(super) version: &'static str,
     pub(super) shown: fn(&str) -> String,
     /// Why no sessions can be kept in a server of this version.
     pub(super) unfit: fn(&str) -> Option<String>,

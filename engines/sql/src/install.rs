@@ -46,7 +46,7 @@ pub(super) fn examine(database: &Database, found: &mut Examination) -> Result<()
     let workers = 4 * thread::available_parallelism().map_or(1, usize::from);
     let workers = u64::try_from(workers.max(16)).unwrap_or(u64::MAX);
     // When a request gives its session another id: those of both sessions, and of the lock of its user.
-    let limit = database.config.get("maxSessionsPerUser");
+    let limit = database.config().get("maxSessionsPerUser");
     let times = 2 + u64::from(limit.is_some_and(|limit| limit != "0"));
     if connections < times * workers {
         found.warnings.push(format!(
@@ -88,7 +88,8 @@ struct Tables<'a> {
 impl<'a> Tables<'a> {
     /// With the version of the server.
     fn open(database: &'a Database, action: &'static str) -> Result<(Self, String)> {
-        let (server, question) = (database.server(), "SELECT version()".to_owned());
+        let server = database.server();
+        let question = server.dialect.version.to_owned();
         let (link, rows) = server.open(ADMINISTRATOR, ADMINISTRATOR, action, question)?;
         let version = rows.first().and_then(|row| row.text(0));
         let tables = Tables {

@@ -53,7 +53,7 @@ impl SqlLease {
     /// Writes a record; with the `last` one the lock is given up.
     fn save(&mut self, record: &Record, now: SystemTime, is_last: bool) -> Result<()> {
         let database = &self.database;
-        check_size(record, database.config.max_record_bytes())?;
+        check_size(record, database.config().max_record_bytes())?;
         let (version, end) = (self.version.next(), database.expiry().end(record, now));
         let [text, used, owner] = database.values(record, now)?;
         let update = self.update(&format!(
@@ -145,7 +145,7 @@ impl Database {
         action: &str,
     ) -> Result<(Locked, Option<Version>)> {
         let question = self.selection_of_version(session);
-        let wait = self.config.lock_timeout().max(ROW_WAIT);
+        let wait = self.config().lock_timeout().max(ROW_WAIT);
         let (locked, rows) = self.lock(None, session, wait, action, &question)?;
         Ok((locked, rows.first().map(|row| Version(row.number(0)))))
     }

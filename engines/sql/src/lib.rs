@@ -95,7 +95,7 @@ pub struct SqlStore {
 
 impl SqlStore {
     fn new(address: Address, dialect: &'static Dialect, connect: Box<Connect>) -> Result<Self> {
-        let config = address.config.clone();
+        let config = &address.config;
         let table = config.table();
         if table.len() > MAX_TABLE {
             return Err(Error::Config(format!(
@@ -103,18 +103,14 @@ impl SqlStore {
                 config.origin("table")
             )));
         }
-        let database = Database {
-            pool: Pool::new(Connector {
-                address,
-                dialect,
-                connect,
-                schema: OnceLock::new(),
-            }),
-            config,
-        };
-        Ok(SqlStore {
-            database: Arc::new(database),
-        })
+        let pool = Pool::new(Connector {
+            address,
+            dialect,
+            connect,
+            schema: OnceLock::new(),
+        });
+        let database = Arc::new(Database { pool });
+        Ok(SqlStore { database })
     }
 }
 
@@ -135,7 +131,7 @@ impl Store for SqlStore {
         now: SystemTime,
     ) -> Result<Option<Box<dyn Lease>>> {
         let database = &self.database;
-        check_size(record, database.config.max_record_bytes())?;
+        check_size(record, database.config().max_record_bytes())?;
         let mut lease = Box::new(SqlLease {
             database: Arc::clone(database),
             locked: None,
@@ -174,7 +170,7 @@ impl Store for SqlStore {
             version: Version(row.number(3)),
         });
         if has_passed(loaded.end, now) {
-            if database.config.keeps_expired() {
+            if database.config().keeps_expired() {
                 return Ok(None);
             }
             return match lease.destroy() {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cgi_session::{Config, Error, Result};
+use cgi_session::{Error, Result};
 use cgi_session_kit::pool::{self, Pool};
 use cgi_session_kit::table::Row;
 
@@ -34,7 +34,6 @@ pub(super) struct Connector {
 /// What the store, its leases and its clean-up have in common.
 pub(super) struct Database {
     pub(super) pool: Pool<Connector>,
-    pub(super) config: Config,
 }
 
 /// A connection that the pool may keep.

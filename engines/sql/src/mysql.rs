@@ -96,6 +96,7 @@ const DIALECT: Dialect = Dialect {
         )
     },
     around_digits: ["_utf8mb4 X'", "'"],
+    version: "SELECT version()",
     shown: |version| {
         let number = version.split('-').next().unwrap_or_default();
         format!("{} {number}", kind_of(version).0)

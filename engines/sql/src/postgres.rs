@@ -173,6 +173,7 @@ const DIALECT: Dialect = Dialect {
         )
     },
     around_digits: ["convert_from(decode('", "', 'hex'), 'UTF8')"],
+    version: "SELECT concat(version(), ' ', current_setting('server_encoding'))",
     shown: |version| version.split(' ').take(2).collect::<Vec<_>>().join(" "),
     unfit,
     sessions: "(session char(64) NOT NULL PRIMARY KEY, record text NOT NULL, expires bigint NOT NULL, \
@@ -210,6 +211,11 @@ fn unfit(version: &str) -> Option<String> {
         ));
     }
     let found = number.split(|sign: char| !sign.is_ascii_digit()).next()?;
-    let is_old = found.parse::<u64>().is_ok_and(|found| found < OLDEST);
-    is_old.then(|| format!("PostgreSQL {number} is too old, it must be {OLDEST} or later"))
+    if found.parse::<u64>().is_ok_and(|found| found < OLDEST) {
+        let reason = format!("PostgreSQL {number} is too old, it must be {OLDEST} or later");
+        return Some(reason);
+    }
+    let encoding = words.next_back()?;
+    (!["UTF8", "SQL_ASCII"].contains(&encoding))
+        .then(|| format!("the database has not all letters: its encoding is {encoding}, not UTF8"))
 }

@@ -13,7 +13,7 @@ use super::link::{Database, Link, ROW_WAIT};
 
 impl Table for Database {
     fn config(&self) -> &Config {
-        &self.config
+        &self.server().address.config
     }
 
     fn place(&self) -> impl Display {

@@ -44,14 +44,9 @@ pub(super) fn run(database: &Database, sweep: &Sweep<'_>, now: SystemTime) -> Re
         "UPDATE {state} SET value = CASE name WHEN '{LAST_SWEEP}' THEN {ended} ELSE 0 END \
          WHERE name IN ('{LAST_SWEEP}', '{COUNTED}')"
     );
-    match rows.ask("note the clean-up in", &note) {
-        Err(error) if error.status() == 503 && !matches!(error, Error::Busy { .. }) => {
-            return Err(error);
-        }
-        // What is deleted is deleted all the same.
-        Err(error) => report.failures.push(error.one_line()),
-        Ok(_) => {}
-    }
+    // What is deleted is deleted all the same.
+    let noted = rows.ask("note the clean-up in", &note).err();
+    report.failures.extend(noted.map(|error| error.one_line()));
     locked.release(database);
     Ok(report)
 }

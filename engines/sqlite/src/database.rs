@@ -11,6 +11,7 @@ use cgi_session::store::SessionLocks;
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::lock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::process::geteuid;
 
 /// So many connections are kept for the next request.
 const KEPT: usize = 16;
@@ -25,8 +26,6 @@ pub(super) struct Database {
     pub(super) path: PathBuf,
     pub(super) locks: SessionLocks,
     pub(super) config: Config,
-    /// Our user, who must own the file.
-    uid: u32,
     idle: Mutex<Vec<Opened>>,
 }
 
@@ -45,7 +44,6 @@ impl Database {
             locks: SessionLocks::new(&with_suffix(&path, ".locks")),
             path,
             config: config.clone(),
-            uid: rustix::process::geteuid().as_raw(),
             idle: Mutex::default(),
         })
     }
@@ -125,7 +123,7 @@ impl Database {
             let error = Error::refused(&self.path, reason);
             Err(error.with_hint(hint))
         };
-        let (own, uid, mode) = (self.uid, metadata.uid(), metadata.mode() & 0o7777);
+        let (own, uid, mode) = (geteuid().as_raw(), metadata.uid(), metadata.mode() & 0o7777);
         let word = cgi_session::shell_word(&self.path);
         if metadata.is_dir() {
             refused("is a directory", "database must name a file")
@@ -183,7 +181,7 @@ impl Database {
         format!(
             "running as uid {}: it must be able to write the database and, for the files beside it, its directory; \
              try: ls -ld {} {}",
-            self.uid,
+            geteuid().as_raw(),
             directory.display(),
             self.path.display()
         )

@@ -108,6 +108,35 @@ fn a_postgres_that_is_old_or_only_similar_is_refused() {
 }
 
 #[test]
+fn a_postgresql_database_that_has_not_all_letters_is_refused() {
+    let Some(server) = PostgresServer::start(&[]) else {
+        return;
+    };
+    for (encoding, reason) in [("latin1", "encoding is LATIN1"), ("sql_ascii", "")] {
+        server.tell(&format!(
+            "CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0 \
+             LC_COLLATE 'C' LC_CTYPE 'C' OWNER shop"
+        ));
+        let url = server.url();
+        let (front, _) = url.rsplit_once('/').unwrap();
+        let store = postgres(&format!("{front}/{encoding}"));
+        if reason.is_empty() {
+            assert!(store.install().is_empty());
+            let now = SystemTime::now();
+            let id = SessionId::generate().unwrap().digest();
+            let record = record(1, now).with_user(Some("Łukasz 😀"));
+            drop(store.create(&id, &record, now).unwrap().unwrap());
+            let found = store.read(&id, now).unwrap().unwrap();
+            assert_eq!(found.record.user(), record.user());
+            assert_eq!(store.sessions_of("Łukasz 😀", now).unwrap(), [id]);
+        } else {
+            is_refused_for(&*store, reason);
+            says(&store.examine().problems[0], reason);
+        }
+    }
+}
+
+#[test]
 fn a_mysql_or_mariadb_that_is_old_is_refused() {
     let Some(mut server) = MysqlServer::start(&[]) else {
         return;
