@@ -114,7 +114,7 @@ fn use_is_noted_at_most_once_in_a_sixtieth_of_the_idle_time() {
 
 #[test]
 fn reading_a_snapshot_counts_as_use() {
-    let place = Place::new();
+    let place = Place::with(&[("lifetime", "0")]);
     let id = place.create(1);
     place.set_modified(&id, ago(IDLE / 60 + 10));
     let now = SystemTime::now();
@@ -142,7 +142,7 @@ fn use_never_sets_a_time_back_unless_the_clock_was_wrong() {
 
 #[test]
 fn a_time_in_the_future_is_put_right_by_the_next_use() {
-    let place = Place::new();
+    let place = Place::with(&[("lifetime", "0")]);
     let id = place.create(1);
     place.set_modified(&id, ahead(10 * 366 * 24 * 3600));
     assert_eq!(place.read_n(&id), Some(1));

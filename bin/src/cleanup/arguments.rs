@@ -92,7 +92,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Stop after this time; the next run continues
+    /// Stop after this time; later runs reach the rest
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) max_seconds: Option<u64>,
 
