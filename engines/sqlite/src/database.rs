@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use cgi_session::store::SessionLocks;
+use cgi_session::store::{SessionLock, SessionLocks};
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::lock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
 /// So many connections are kept for the next request.
 const KEPT: usize = 16;
 /// SQLite counts the milliseconds that it waits in 31 bits.
 const MAX_WAIT: Duration = Duration::from_millis((1 << 31) - 1);
+/// What the name of the locks' directory ends with.
+const LOCKS: &str = ".locks";
+/// The lock under which the table is created or removed.
+const SCHEMA_LOCK: &str = "schema";
 /// What the name of the database ends with until it is one.
 pub(super) const NEW: &str = "-new";
 
@@ -41,7 +45,7 @@ impl Database {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let path = path(config)?;
         Ok(Database {
-            locks: SessionLocks::new(&with_suffix(&path, ".locks")),
+            locks: SessionLocks::new(&with_suffix(&path, LOCKS)),
             path,
             config: config.clone(),
             idle: Mutex::default(),
@@ -132,7 +136,7 @@ impl Database {
             refused("is not a regular file", hint)
         } else if uid != own {
             let running = format!("running as uid {own}");
-            let hint = format!("{running}; if it holds sessions alone: chown {own} {word}");
+            let hint = format!("{running}; if it holds sessions alone: chown -R {own} {word}*");
             refused(&format!("belongs to uid {uid}"), &hint)
         } else if mode & 0o022 != 0 {
             let reason = format!("can be written by others (mode {mode:04o})");
@@ -172,18 +176,38 @@ impl Database {
         Error::store(format!("cannot {action} {path}"), error).with_hint(hint)
     }
 
+    /// The lock under which the table is created or removed.
+    pub(super) fn lock_schema(&self) -> Result<SessionLock> {
+        let locked = self.locks.take(SCHEMA_LOCK, self.config.lock_timeout());
+        locked.map_err(|error| match error {
+            // Where their directory cannot be made, it is about that of the database.
+            Error::Io { source, .. } if !with_suffix(&self.path, LOCKS).exists() => {
+                self.inaccessible("cannot create the database", source)
+            }
+            error => error,
+        })
+    }
+
     fn inaccessible(&self, action: &'static str, error: io::Error) -> Error {
         Error::io(action, &self.path, error).with_hint(self.advice())
     }
 
     fn advice(&self) -> String {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let directory = self.path.parent().unwrap_or(&self.path);
+        let [database, word] = [&self.path, directory].map(cgi_session::shell_word);
+        let remedy = match fs::metadata(directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                format!("try: install -d -m 0700 -o {uid} -g {gid} {word}")
+            }
+            Ok(found) if found.uid() != uid => {
+                format!("if it holds sessions alone: chown {uid} {word}")
+            }
+            _ => format!("try: ls -ld {word} {database}"),
+        };
         format!(
-            "running as uid {}: it must be able to write the database and, for the files beside it, its directory; \
-             try: ls -ld {} {}",
-            geteuid().as_raw(),
-            directory.display(),
-            self.path.display()
+            "running as uid {uid}: it must be able to write the database and, for the files beside it, its directory; \
+             {remedy}"
         )
     }
 }

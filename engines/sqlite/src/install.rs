@@ -9,9 +9,6 @@ use rusqlite::{Connection, ErrorCode};
 use super::database::{self, Database, Opened};
 use super::rows::{Rows, answer};
 
-/// The lock under which the table is created or removed.
-const SCHEMA_LOCK: &str = "schema";
-
 /// A connection to a database that has our table; what is missing is made.
 pub(super) fn prepared(database: &Database) -> Result<Opened> {
     if let Some(opened) = database.open_existing()? {
@@ -33,7 +30,7 @@ pub(super) fn make(database: &Database) -> Result<Opened> {
     let failed = |error| database.explain("make the table of the sessions in", error);
     let (table, wait) = (database.config.table(), database.config.lock_timeout());
     // Two that change to WAL mode at once would disturb each other in spite of the busy timeout.
-    let _lock = database.locks.take(SCHEMA_LOCK, wait)?;
+    let _lock = database.lock_schema()?;
     database.make_file()?;
     let Some(opened) = database.open_existing()? else {
         let gone = std::io::ErrorKind::NotFound.into();
@@ -84,8 +81,8 @@ pub(super) fn remove_table(database: &Database, done: &mut Uninstalled) -> Resul
     let Some(opened) = database.open_existing()? else {
         return Ok(());
     };
-    let (table, wait) = (database.config.table(), database.config.lock_timeout());
-    let _lock = database.locks.take(SCHEMA_LOCK, wait)?;
+    let table = database.config.table();
+    let _lock = database.lock_schema()?;
     let transaction = database::begin(&opened.connection).map_err(failed)?;
     done.sessions = Rows(database, &transaction).count(IS_SESSION)?;
     let sql = format!("DROP TABLE IF EXISTS \"{table}\"; DROP TABLE IF EXISTS \"{table}_state\";");
