@@ -95,10 +95,14 @@ fn serve(
     thread::scope(|scope| {
         for number in 1..=workers.size {
             if let Err(error) = pool.start_worker(scope, format!("worker {number}"), false) {
-                report(&format!("cannot start worker {number}: {error}"));
-                if workers.lose_one() == 0 {
+                report(&format!(
+                    "cannot start worker {number} of {}: {error}",
+                    workers.size
+                ));
+                if workers.lose(workers.size - number + 1) == 0 {
                     return Err(Error::Config("no worker could be started".to_owned()));
                 }
+                break;
             }
         }
         pool.start_spare(scope);

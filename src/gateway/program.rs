@@ -193,9 +193,9 @@ impl Program {
         self
     }
 
-    /// How many requests are handled at once. Default: four for each processor, at least 16. Those that
-    /// wait for a session do not count: each has a further thread, and [`Program::connections`] limits
-    /// their number.
+    /// How many requests are handled at once, at most one on each of [`Program::connections`]. Default: four for each
+    /// processor, at least 16. Those that wait for a session do not count: each has a further thread, and
+    /// [`Program::connections`] limits their number.
     pub fn workers(mut self, workers: usize) -> Self {
         self.limits.workers = Some(workers.max(1));
         self

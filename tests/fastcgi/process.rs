@@ -653,13 +653,23 @@ fn memory_does_not_grow_with_the_number_of_requests() {
 fn the_number_of_workers_is_read_from_the_command_line_under_a_socket_of_the_server_too() {
     let server = echo(Socket::StdinUnix).arguments("--workers 3").start();
     assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
-    let workers = || {
-        let names = server.threads().into_iter();
-        names.filter(|name| name.starts_with("worker")).count()
-    };
     // A thread gives itself its name.
-    until("three workers have begun", || workers() >= 3);
-    assert_eq!(workers(), 3);
+    until("three workers have begun", || workers(&server) >= 3);
+    assert_eq!(workers(&server), 3);
+}
+
+#[test]
+fn no_more_workers_are_started_than_there_may_be_connections() {
+    let arguments = "--workers 30 --connections 3";
+    let server = echo(Socket::StdinUnix).arguments(arguments).start();
+    assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
+    until("three workers have begun", || workers(&server) >= 3);
+    assert_eq!(workers(&server), 3);
+}
+
+fn workers(server: &Server) -> usize {
+    let names = server.threads().into_iter();
+    names.filter(|name| name.starts_with("worker")).count()
 }
 
 #[test]

@@ -82,7 +82,8 @@ pub(super) enum Turn {
 impl Workers {
     /// The threads that serve, which the caller starts with one spare thread, and those that may wait or stream.
     pub(super) fn new(limits: &Limits) -> Self {
-        let size = limits.workers();
+        // Each serves one connection at a time.
+        let size = limits.workers().min(limits.connections);
         let state = State {
             threads: size,
             serving: size,
@@ -101,11 +102,11 @@ impl Workers {
         }
     }
 
-    /// A worker could not be started; tells how many are left.
-    pub(super) fn lose_one(&self) -> usize {
+    /// So many workers could not be started; tells how many are left.
+    pub(super) fn lose(&self, number: usize) -> usize {
         let mut state = lock(&self.state);
-        state.threads -= 1;
-        state.serving -= 1;
+        state.threads -= number;
+        state.serving -= number;
         state.threads
     }
 
