@@ -65,8 +65,8 @@ fn octal(text: &str) -> Result<u32, std::num::ParseIntError> {
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     if arguments.listen.is_none() && !has_socket() {
-        let line =
-            "there is no socket to listen on; try: --listen unix:/run/cgi-session-guard/guard.sock";
+        let line = "there is no socket to listen on; try: --listen unix:/run/cgi-session-guard/guard.sock, \
+                    after: install -d -o www-data /run/cgi-session-guard; or --listen 127.0.0.1:9010";
         return Err(Ended::saying(line, report::USAGE));
     }
     let manager = sessions::manager(file, None)?;

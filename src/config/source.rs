@@ -11,7 +11,7 @@ use super::check::{SYSTEM_FILE, beside};
 use super::ini;
 use super::secret_file::read_regular;
 use super::settings::{Config, Origin};
-use crate::error::{Error, Result, printable};
+use crate::error::{Error, Result, printable, shell_word};
 
 const SECTION: &str = "session";
 const PREFIX: &str = "CGI_SESSION_";
@@ -158,9 +158,18 @@ fn is_absent(path: &Path, kind: ErrorKind) -> bool {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
+    let (uid, word) = (rustix::process::geteuid().as_raw(), shell_word(path));
+    let advice = if error.kind() == ErrorKind::PermissionDenied && path.exists() {
+        format!(
+            "; running as uid {uid}; try: chmod 0644 {word} or, where it holds a password, 0640 and the group of the \
+             programs"
+        )
+    } else {
+        String::new()
+    };
+    let shown = path.display();
     Error::Config(format!(
-        "cannot read the configuration {}: {error}",
-        path.display()
+        "cannot read the configuration {shown}: {error}{advice}"
     ))
 }
 

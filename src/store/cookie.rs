@@ -17,7 +17,7 @@ use super::{
 };
 use crate::config::{Config, secret_file};
 use crate::cookies::SetCookie;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::id::{SessionDigest, SessionId};
 use crate::mutex::lock;
 use crate::record::{Record, unix_seconds};
@@ -26,7 +26,6 @@ use crate::record::{Record, unix_seconds};
 const MAX_COOKIE: usize = 4096;
 /// The number of hexadecimal digits of a key: 64 bytes.
 const DIGITS: usize = 128;
-const MAKE_ONE: &str = "make one with: cgi-session init --new-key";
 /// What sealing adds before the base64: a nonce of 12 bytes and a tag of 16 (AES-256-GCM).
 const SEAL: usize = 28;
 
@@ -268,21 +267,25 @@ impl Lease for CookieLease {
 /// Reads `secretKeyFile`: a key on each line, as 128 hexadecimal digits. Empty lines and lines
 /// that begin with `#` do not count. All of the keys open, and the first seals.
 fn keys_of(config: &Config) -> Result<Vec<Key>> {
+    let file = config.file().map(shell_word);
+    let file = file.map_or(String::new(), |file| format!(" --config {file}"));
+    let make = format!("make it with: cgi-session init{file} --owner www-data");
     let path = config.secret_key_file.as_deref().ok_or_else(|| {
-        Error::Config(
-            "storageType = cookie needs secretKeyFile, a file that holds the key; \
-                 set it, and make the file with: cgi-session init"
-                .to_owned(),
-        )
+        Error::Config(format!(
+            "storageType = cookie needs secretKeyFile, a file that holds the key; set it, and {make}"
+        ))
     })?;
     let fail = |reason: &str| Error::Config(format!("secretKeyFile {}: {reason}", path.display()));
     let text = secret_file::read(
         path,
-        "make it with: cgi-session init",
-        "put a new key into it with: cgi-session init --new-key",
+        &make,
+        &format!(
+            "put a new key into it with: cgi-session init{file} --new-key; then delete the lines below the new one: \
+             the cookies of others can be made with those keys"
+        ),
     );
     let text = text.map_err(|reason| fail(&reason))?;
-    keys_in(&text).map_err(|reason| fail(&format!("{reason}; {MAKE_ONE}")))
+    keys_in(&text).map_err(|reason| fail(&format!("{reason}; move it away, and {make}")))
 }
 
 fn keys_in(text: &str) -> std::result::Result<Vec<Key>, String> {

@@ -1,7 +1,7 @@
 //! `cgi-session list`, `show`, `stats` and `destroy`, as administrators use them.
 
 use testkit::prelude::*;
-use testkit::tools::{HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, owner, set_age};
+use testkit::tools::{HOUR, SOMEBODY, SOMEBODY_ELSE, Site, is_installed, owner, set_age, set_mode};
 use unicode_width::UnicodeWidthStr as _;
 
 /// Puts a session of a later release beside the others; its name and content fit together.
@@ -551,4 +551,33 @@ fn a_configuration_that_cannot_be_used_is_78() {
     }
     let missing = site.run("list --config /nonexistent/site.ini");
     missing.exits_with(78).complains("/nonexistent/site.ini");
+}
+
+#[test]
+fn what_another_user_has_closed_is_named_with_what_opens_it() {
+    let Some(mut site) = Site::as_root() else {
+        return;
+    };
+    let stored = site.session();
+    site.give_to(SOMEBODY);
+    chown(&stored.path, Some(0), Some(0)).unwrap();
+    let remedy = format!("try: chown -R 4711 {}", stored.path.display());
+    site.refuses(["show", stored.digest()], 1, &remedy);
+
+    let file = site.configuration("timeout = 5");
+    set_mode(&file, 0o600);
+    let mut check = site.about("check");
+    check.args(["--as", "4711", "--config"]).arg(&file);
+    let checked = Finished::of(&mut check).exits_with(78);
+    checked.complains(&format!("try: chmod 0644 {}", file.display()));
+
+    let closed = site.parent().join("closed");
+    site.directory = closed.join("sessions");
+    fs::create_dir_all(&site.directory).unwrap();
+    set_mode(&closed, 0o700);
+    site.give_to(SOMEBODY);
+    for command in ["init --owner 4711", "list"] {
+        let refused = site.run(command).exits_with(1).lacks("install -d");
+        refused.complains("closed to it; name a directory elsewhere");
+    }
 }

@@ -312,6 +312,9 @@ fn foreign_and_damaged_files_are_warnings() {
     site.file(&format!("{}.corrupt", "b2".repeat(32)));
     let foreign = finds(&site, "", "foreign", "warning", "elsewhere");
     holds(foreign["text"].as_str().unwrap(), "1 file (notes.txt)");
+    set_mode(&site.directory, 0o770);
+    finds_problem(&site, "", "directory", "this one holds notes.txt, too");
+    set_mode(&site.directory, 0o700);
     finds(&site, "", "damaged", "warning", "error log");
 }
 

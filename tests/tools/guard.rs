@@ -211,7 +211,8 @@ fn with_login_it_redirects() {
 fn it_needs_a_socket_and_sessions_that_another_program_can_read() {
     let site = Site::new();
     let refused = Finished::of(site.about("guard").stdin(Stdio::null()));
-    refused.exits_with(2).complains("--listen");
+    let refused = refused.exits_with(2).complains("--listen");
+    refused.complains("install -d");
     let listen = format!("unix:{}/guard.sock", site.parent().display());
     let refused = site.run_under("storageType = ram", ["guard", "--listen", &listen]);
     refused.exits_with(78).complains("storageType = ram");

@@ -175,6 +175,19 @@ fn root_makes_a_database_for_its_owner_and_goes_on_as_the_owner() {
     let run = |command: &str| site.run_under(&lines, command);
     run("init").exits_with(2).complains("--owner");
     assert!(!database.exists());
+    fs::write(&database, "").unwrap();
+    let roots = run("init --owner 4711").exits_with(1);
+    let roots = roots.complains("belongs to uid 0");
+    roots.complains("chown -R 4711 ");
+    fs::remove_file(&database).unwrap();
+    let absent = site.directory.join("absent");
+    let lines = format!(
+        "storageType = sqlite\ndatabase = {}/sessions.db",
+        absent.display()
+    );
+    let refused = site.run_under(&lines, "init --owner 4711").exits_with(1);
+    let advice = format!("install -d -m 0700 -o 4711 -g 4711 {}", absent.display());
+    refused.complains(&advice).lacks(".locks");
     run("init --owner 4711").exits_with(0).says_nothing();
     assert_eq!(owner(&database), SOMEBODY);
     run("start").exits_with(0).says("sessionId=");
@@ -207,6 +220,11 @@ fn lines(path: &Path) -> Vec<String> {
 fn a_missing_file_of_keys_is_made_and_a_new_key_comes_first() {
     let site = Site::new();
     let (keys, run) = with_keys(&site);
+    let made = format!(
+        "init --config {} --owner www-data",
+        site.parent().join("site.ini").display()
+    );
+    run("start").exits_with(78).complains(&made);
     run("init").exits_with(0).says_nothing();
     let first = lines(&keys);
     let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
@@ -279,9 +297,17 @@ fn a_file_that_holds_no_keys_is_left_alone() {
         // It may be any file.
         refused.lacks("chmod").lacks("secret\n");
     }
+    set_mode(&keys, 0o600);
+    run("start")
+        .exits_with(78)
+        .complains("move it away, and make it with");
     run("uninstall --yes").exits_with(0).says("left alone");
     assert_eq!(fs::read_to_string(&keys).unwrap(), "secret\n");
     fs::write(&keys, "0".repeat(128) + "\n").unwrap();
+    set_mode(&keys, 0o644);
+    run("start")
+        .exits_with(78)
+        .complains("delete the lines below the new one");
     run("init").exits_with(1).complains("chmod 0600");
 }
 

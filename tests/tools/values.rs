@@ -337,7 +337,7 @@ fn root_makes_no_directory_that_the_programs_could_not_open() {
     let site = Site::new();
     fs::remove_dir(&site.directory).unwrap();
     for command in ["start", "set x y"] {
-        site.refuses(command, 78, "init --owner");
+        site.refuses(command, 78, "--owner www-data");
     }
     assert!(!site.directory.exists());
 }

@@ -1,5 +1,6 @@
 //! The directory itself: there, ours, closed to others, and fit for session files.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use cgi_session::shell_word;
+use cgi_session::store::FileKind;
 use rustix::fs::Access;
 
 use super::finding::{Findings, Level};
@@ -115,10 +117,15 @@ fn existing(
 /// A command that changes the directory, unless it holds other things too.
 pub(super) fn unless_shared(path: &Path, command: String) -> String {
     if cgi_session::is_dedicated(path) {
-        command
-    } else {
-        ANOTHER.to_owned()
+        return command;
     }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    let is_foreign =
+        |name: &OsString| matches!(FileKind::of(name.as_encoded_bytes()), FileKind::Foreign);
+    names.find(is_foreign).map_or(ANOTHER.to_owned(), |name| {
+        format!("{ANOTHER}; this one holds {}, too", name.display())
+    })
 }
 
 fn missing(path: &Path, account: &Account, found: &mut Findings) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::lock::LockedFile;
@@ -448,7 +448,13 @@ impl Directory {
             let hint = system_advice(&self.path, errno).unwrap_or_else(|| {
                 calls::stat_at(directory, name).map_or_else(
                     |_| advice(&self.path, errno),
-                    |stat| ownership("the file", &stat),
+                    |stat| match stat.st_uid {
+                        uid if uid == self.uid => ownership("the file", &stat),
+                        uid => {
+                            let file = shell_word(&self.path.join(name));
+                            format!("{} {file}", wrong_owner(uid, self.uid))
+                        }
+                    },
                 )
             });
             self.failed("cannot open", name, errno).with_hint(hint)
@@ -547,11 +553,19 @@ fn advice(path: &Path, errno: Errno) -> String {
     if let Some(stat) = rustix::fs::stat(path).ok().filter(|it| it.st_uid != uid) {
         return format!("{} {}", wrong_owner(stat.st_uid, uid), shell_word(path));
     }
-    let described = path.ancestors().find_map(|path| {
-        let stat = rustix::fs::stat(path).ok()?;
-        Some(ownership(&path.display().to_string(), &stat))
+    let described = path.ancestors().find_map(|above| {
+        let stat = rustix::fs::stat(above).ok()?;
+        let is_closed = rustix::fs::access(above, Access::EXEC_OK).is_err();
+        Some((ownership(&above.display().to_string(), &stat), is_closed))
     });
-    let described = described.unwrap_or_else(|| format!("running as uid {uid}"));
+    let described = described.unwrap_or_else(|| (format!("running as uid {uid}"), false));
+    let (described, is_closed) = described;
+    if is_closed && !path.exists() {
+        // What another user has closed may be closed for a reason.
+        return format!(
+            "{described} and closed to it; name a directory elsewhere in storageFileDir"
+        );
+    }
     let path = shell_word(path);
     format!("{described}; try: install -d -m 0700 -o {uid} -g {gid} {path}")
 }
