@@ -85,7 +85,7 @@ impl Reason {
     }
 
     /// The library's own page, complete, which tells nothing about the inside.
-    pub(crate) fn built_in(self) -> Response {
+    fn built_in(self) -> Response {
         let (status, text) = self.words();
         let page = Response::html(format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\

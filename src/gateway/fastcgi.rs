@@ -25,7 +25,7 @@ use std::{fs, io};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::error::{Error, Result};
-use crate::gateway::error_log::report;
+use crate::gateway::error_log::{self, report};
 use crate::gateway::limits::Limits;
 use crate::gateway::runner::Handler;
 use crate::session::lazy_manager::{LazyManager, RETRY};
@@ -142,6 +142,16 @@ fn stop_signal() -> io::Result<UnixStream> {
         signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
     }
     Ok(read)
+}
+
+/// Writes what is reported of a request to stderr, and returns it for the server's log, as `errorLog` says.
+fn write_lines(lines: Vec<String>, manager: &LazyManager) -> Vec<String> {
+    let setting = manager.created().map(|it| it.config().error_log);
+    let setting = setting.unwrap_or_default();
+    if setting.stderr {
+        error_log::write_all(&lines);
+    }
+    if setting.server { lines } else { Vec::new() }
 }
 
 /// Names and values in their order, and the body.

@@ -302,7 +302,7 @@ fn in_session(line: &str, session: Option<&SessionDigest>) -> String {
 }
 
 /// Reports an error of a request, to the program's own logger, too.
-fn report_request(
+pub(crate) fn report_request(
     line: &str,
     error: Option<&(dyn StdError + 'static)>,
     session: Option<&SessionDigest>,

@@ -1,11 +1,10 @@
 //! What the program says of its errors, and where.
 
-use std::thread;
-
-use testkit::fastcgi::client::{get, visit};
+use testkit::fastcgi::client::{Client, Reply, STDIN, get, head, params, record, visit};
 use testkit::fastcgi::counting::{begin_session, count};
-use testkit::fastcgi::server::{Socket, echo};
+use testkit::fastcgi::server::{Server, Setup, Socket, echo, until};
 use testkit::outside::{full_pipe, read_all};
+use testkit::prelude::*;
 
 /// What the program says when it panics or fails.
 const TOLD: &str = "as the query asks";
@@ -36,6 +35,61 @@ fn errors_of_a_request_go_to_stderr_and_to_the_servers_log_as_the_setting_says()
         assert_eq!(lines, 2 * usize::from(on_stderr), "{setting}");
         assert_eq!(server.ask(&get(1, 0, "")).log, [""; 0]);
     }
+}
+
+#[test]
+fn what_no_handler_gets_is_reported_and_answered_as_an_error_of_a_request() {
+    let setup = || Setup::new("own_pages", Socket::ListenUnix);
+    let setup = || setup().variable("CGI_SESSION_ERROR_LOG", "server");
+    let german = ("HTTP_ACCEPT_LANGUAGE", &b"de"[..]);
+    let with_body = |length: &[u8]| {
+        let length = ("CONTENT_LENGTH", length);
+        head(1, 0, &params("POST", "mode=read", &[german, length]))
+    };
+    let expect = |server: &Server, reply: Reply, status, page: &str, line: &str| {
+        assert_eq!((reply.status(), reply.end), (status, Some(0)));
+        assert_eq!(reply.text(), format!("<html>own page: {page}</html>"));
+        assert_eq!(reply.log, [format!("own_pages: {line}")]);
+        let told = format!("cgi_session::request: text={line}\n");
+        assert_eq!(server.log(), told);
+    };
+    let busy = "Bitte gleich noch einmal.";
+
+    let server = setup().variable("CGI_SESSION_BODY_TIMEOUT", "1s").start();
+    let line = "cannot use the request's body: it came too slowly";
+    let reply = server.ask(&with_body(b"100"));
+    expect(&server, reply, 408, "Das hat nicht geklappt.", line);
+
+    let server = setup().start();
+    let line =
+        "cannot use the variables of a request: they are too many, too long or make no sense";
+    let reply = server.ask(&head(1, 0, b"x"));
+    expect(
+        &server,
+        reply,
+        400,
+        "The server cannot use this request.",
+        line,
+    );
+
+    let setup_of_two = setup().arguments("--workers 1 --connections 8");
+    let server = setup_of_two.variable("CGI_SESSION_BODY_TIMEOUT", "1h");
+    let server = server.start();
+    // One is read, and two wait.
+    let begun = [with_body(b"2000000"), record(STDIN, 1, &vec![1; 40_000])].concat();
+    let mut long = [0; 4].map(|_| server.send(&begun));
+    let line = "a request with a long body is refused: too many others wait (--connections)";
+    until("one is refused", || long.iter().any(Client::has_answer));
+    let refused = long.iter_mut().find(|it| it.has_answer()).unwrap();
+    expect(&server, refused.reply(1).unwrap(), 503, busy, line);
+
+    let mut server = setup().start();
+    let mut late = server.send(&with_body(b"100"));
+    server.signal(Signal::TERM);
+    let line = "a request is refused: the program ends";
+    let reply = late.reply(1).unwrap();
+    expect(&server, reply, 503, busy, line);
+    assert!(server.end().success());
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn handler(request: &mut Request) -> Result<Response, Box<dyn Error + Send + Syn
     match request.query("mode").as_deref() {
         Some("fail") => Err("on purpose".into()),
         Some("panic") => panic!("on purpose"),
+        Some("read") => Ok(Response::text(io::read_to_string(request.body(u64::MAX))?)),
         Some("stream") => Ok(Response::stream("text/plain", |_| {
             Err(io::Error::other("on purpose"))
         })),

@@ -30,11 +30,12 @@ use super::idle::IdleConnections;
 use super::listener::Listener;
 use super::streams::Streams;
 use super::workers::{StreamPermit, Turn, Workers};
+use super::write_lines;
 use crate::error::{Error, Result};
 use crate::gateway::error_log::{self, report};
 use crate::gateway::error_page::Reason;
 use crate::gateway::limits::Limits;
-use crate::gateway::runner::{Answer, Handler, answer, clean_up};
+use crate::gateway::runner::{Answer, Handler, answer, clean_up, report_request};
 use crate::http::body::Body;
 use crate::http::params::Params;
 use crate::http::request::Request;
@@ -309,14 +310,13 @@ impl<'a> Pool<'a> {
                 Progress::Waiting if may_wait && self.awaits(&connection) => Some(connection),
                 Progress::Waiting => {
                     let ended = self.idle.hand_back(connection);
-                    return finish(ended.into_iter().collect());
+                    return self.finish(ended.into_iter().collect());
                 }
                 Progress::Closed => None,
                 Progress::BadRequest => {
-                    report(
-                        "cannot use the variables of a request: they are too many, too long or make no sense",
-                    );
-                    self.refuse(connection, Reason::Status(StatusCode::BAD_REQUEST), out)
+                    let line = "cannot use the variables of a request: they are too many, too long or make no sense";
+                    let why = Reason::Status(StatusCode::BAD_REQUEST);
+                    self.refuse(connection, None, why, line, out)
                 }
                 Progress::Request(params) => {
                     let arrived = Instant::now();
@@ -328,10 +328,8 @@ impl<'a> Pool<'a> {
                     if job.connection.has_whole_body() {
                         self.handle(job, out)
                     } else if let Some(job) = self.streams.add(job) {
-                        report(
-                            "a request with a long body is refused: too many others wait (--connections)",
-                        );
-                        self.refuse(job.connection, Reason::BUSY, out)
+                        let line = "a request with a long body is refused: too many others wait (--connections)";
+                        self.refuse(job.connection, Some(&job.params), Reason::BUSY, line, out)
                     } else {
                         None
                     }
@@ -362,21 +360,13 @@ impl<'a> Pool<'a> {
         let request = Request::new(job.params, body, manager, job.arrived);
         let head_only = request.method() == Method::HEAD;
         let mut stream_thread = None;
-        let (answer, mut lines) = error_log::keep(|| {
+        let (answer, lines) = error_log::keep(|| {
             answer(&self.handler, request, || {
                 stream_thread = self.start_stream();
                 stream_thread.is_some()
             })
         });
-        let manager = self.manager.created();
-        let error_log = manager.map(|manager| manager.config().error_log);
-        let error_log = error_log.unwrap_or_default();
-        if error_log.stderr {
-            error_log::write_all(&lines);
-        }
-        if !error_log.server {
-            lines.clear();
-        }
+        let lines = write_lines(lines, &self.manager);
         let Answer {
             response,
             body,
@@ -389,12 +379,17 @@ impl<'a> Pool<'a> {
             && let Some(body) = response.stream_body(head_only).cloned()
         {
             let connection = Rc::into_inner(connection)?.into_inner();
-            let reports = (error_log.stderr, error_log.server);
-            let idle = Arc::clone(&self.idle);
+            let (idle, manager) = (Arc::clone(&self.idle), self.manager.clone());
             // The thread waits for it.
             let _ = thread.send(Box::new(move |permit| {
-                let whole =
-                    connection.stream(&response, &body, &permit, &lines, reports, session.as_ref());
+                let whole = connection.stream(
+                    &response,
+                    &body,
+                    &permit,
+                    &lines,
+                    &manager,
+                    session.as_ref(),
+                );
                 let ended = whole.and_then(|connection| idle.hand_back(connection));
                 finish(ended.into_iter().collect());
                 drop(permit);
@@ -464,39 +459,61 @@ impl<'a> Pool<'a> {
         let overdue: Vec<_> = self.idle.now().extract_if(overdue).collect();
         let mut refused = Vec::new();
         for (_, mut connection) in overdue {
-            if connection.end_early().is_some() {
-                report("cannot use the request's body: it came too slowly");
+            if let Some(params) = connection.end_early() {
+                let line = "cannot use the request's body: it came too slowly";
                 let slow = Reason::Status(StatusCode::REQUEST_TIMEOUT);
-                refused.extend(self.refuse(connection, slow, out));
+                refused.extend(self.refuse(connection, Some(&params), slow, line, out));
             }
         }
         let is_left = |job: &Job| job.connection.is_left();
         let timeout = self.limits().body_timeout;
-        let waited = self.streams.take_overdue(timeout, is_left);
-        if !waited.is_empty() {
-            let (waited, most) = (waited.len(), self.streams.most);
-            report(&format!(
-                "{waited} requests with long bodies are refused, {most} others of which are being read"
-            ));
-        }
-        for job in waited {
-            refused.extend(self.refuse(job.connection, Reason::BUSY, out));
+        let line = format!(
+            "a request with a long body is refused: {} others are being read",
+            self.streams.most
+        );
+        for job in self.streams.take_overdue(timeout, is_left) {
+            let params = Some(&job.params);
+            refused.extend(self.refuse(job.connection, params, Reason::BUSY, &line, out));
         }
         for connection in refused {
             self.drive(connection, out);
         }
     }
 
-    /// Answers a request that no handler gets. Returns the connection if there is more to read.
+    /// Answers a request that no handler gets, and reports why. Returns the connection if there is more to read.
     fn refuse(
         &self,
         mut connection: Connection,
+        params: Option<&Params>,
         why: Reason,
+        line: &str,
         out: &mut Vec<u8>,
     ) -> Option<Connection> {
-        let page = self.handler.page(why, None);
-        let goes_on = connection.respond(&page, false, &[], out);
+        let (page, lines) = error_log::keep(|| {
+            report_request(line, None, None);
+            self.handler.page(why, params)
+        });
+        let lines = write_lines(lines, &self.manager);
+        let goes_on = connection.respond(&page, false, &lines, out);
         matches!(goes_on, Ok(true)).then_some(connection)
+    }
+
+    /// Closes connections of which no request runs. One whose body was being collected is refused.
+    fn finish(&self, open: Vec<Connection>) {
+        let answered = open.into_iter().filter_map(|mut connection| {
+            let Some(params) = connection.end_early() else {
+                return Some(connection);
+            };
+            let line = "a request is refused: the program ends";
+            self.refuse(
+                connection,
+                Some(&params),
+                Reason::BUSY,
+                line,
+                &mut Vec::new(),
+            )
+        });
+        finish(answered.collect());
     }
 
     /// No new connection, and no new request but the one that a connection may have been sent by now; what runs
@@ -517,7 +534,7 @@ impl<'a> Pool<'a> {
         // The workers look at the flag once a second in any case.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         self.workers.begin_stop();
-        finish(others);
+        self.finish(others);
         since
     }
 

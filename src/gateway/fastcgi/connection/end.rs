@@ -7,14 +7,13 @@ use rustix::io::retry_on_intr;
 
 use super::super::LAST_REQUESTS;
 use super::{Connection, Progress, Stage};
-use crate::gateway::error_page::Reason;
 
 /// How long the rest of answered requests is read away, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Closes connections of which no request runs. What was answered is not lost: its peer may take it,
-/// and is listened to for a while. A request whose body was being collected is refused.
+/// and is listened to for a while.
 pub(in crate::gateway::fastcgi) fn finish(mut open: Vec<Connection>) {
     let started = Instant::now();
     open.retain_mut(Connection::begin_end);
@@ -50,12 +49,6 @@ fn events(open: &[Connection], pause: Duration) -> Vec<bool> {
 
 impl Connection {
     fn begin_end(&mut self) -> bool {
-        if self.end_early().is_some() {
-            let page = Reason::BUSY.built_in();
-            if !matches!(self.respond(&page, false, &[], &mut Vec::new()), Ok(true)) {
-                return false;
-            }
-        }
         if let Stage::Answered(stdin, _) = &mut self.stage {
             stdin.request.keeps_connection = false;
         }

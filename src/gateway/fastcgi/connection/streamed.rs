@@ -8,23 +8,24 @@ use rustix::event::PollFlags;
 
 use super::super::record::{self, EndStatus, FULL, HEADER, Header, Kind};
 use super::super::workers::StreamPermit;
+use super::super::write_lines;
 use super::{Active, Connection, Input, MAX_ANSWERS, Stage};
 use crate::gateway::error_log;
 use crate::gateway::runner::report_cut;
 use crate::http::response::Response;
 use crate::http::stream::{StreamBody, StreamEnd};
 use crate::id::SessionDigest;
+use crate::session::lazy_manager::LazyManager;
 
 impl Connection {
-    /// Sends the response, and lines for the server's log. `reports` says whether a failure goes to stderr, and
-    /// whether to the server. Returns the connection after a whole response if there is more to read.
+    /// Sends the response, and lines for the server's log; the configuration says where a failure is reported. Returns the connection after a whole response if there is more to read.
     pub(in crate::gateway::fastcgi) fn stream(
         mut self,
         response: &Response,
         body: &StreamBody,
         permit: &StreamPermit,
         log: &[String],
-        reports: (bool, bool),
+        manager: &LazyManager,
         session: Option<&SessionDigest>,
     ) -> Option<Self> {
         let Stage::Running(stdin) = &mut self.stage else {
@@ -58,10 +59,8 @@ impl Connection {
             }
             StreamEnd::Failed(reason) => {
                 let ((), lines) = error_log::keep(|| report_cut(reason.as_deref(), session));
-                if reports.0 {
-                    error_log::write_all(&lines);
-                }
-                if reports.1 {
+                let lines = write_lines(lines, manager);
+                if !lines.is_empty() {
                     record::push_lines(&mut out, request.id, &lines);
                 }
                 // Without END_REQUEST the response is not whole. nginx, which takes the end of the connection for that
