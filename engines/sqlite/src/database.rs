@@ -116,8 +116,14 @@ impl Database {
         Ok(connection)
     }
 
-    /// Checks the file: regular, and ours alone to write. Its device and inode, or `None` when there is none.
-    fn examine(&self) -> Result<Option<(u64, u64)>> {
+    /// Checks the file: regular, and ours alone to write. Its device and inode, or `None` when there is none. What anyone
+    /// can put beside it, SQLite takes for a part of it.
+    pub(super) fn examine(&self) -> Result<Option<(u64, u64)>> {
+        let directory = self.path.parent().unwrap_or(&self.path);
+        if fs::metadata(directory).is_ok_and(|found| found.mode() & 0o002 != 0) {
+            let error = Error::refused(&self.path, "is where everybody can write");
+            return Err(error.with_hint("database must name a file in a directory of its own"));
+        }
         let metadata = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -168,9 +174,7 @@ impl Database {
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 self.advice()
             }
-            Some(ErrorCode::DiskFull) => {
-                "make room, or raise the quota; try: df and df -i".to_owned()
-            }
+            Some(ErrorCode::DiskFull) => "make room or raise the quota; try: df, df -i".into(),
             _ => String::new(),
         };
         Error::store(format!("cannot {action} {path}"), error).with_hint(hint)

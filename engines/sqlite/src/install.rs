@@ -1,5 +1,7 @@
 //! Making the table before the first session, and removing it.
 
+use std::io::ErrorKind;
+
 use cgi_session::{Error, Result, Uninstalled};
 use cgi_session_kit::rows::Deleter as _;
 use cgi_session_kit::table::{COUNT, COUNTED, IS_SESSION};
@@ -29,13 +31,12 @@ pub(super) fn prepared(database: &Database) -> Result<Opened> {
 pub(super) fn make(database: &Database) -> Result<Opened> {
     let failed = |error| database.explain("make the table of the sessions in", error);
     let (table, wait) = (database.config.table(), database.config.lock_timeout());
+    database.examine()?;
     // Two that change to WAL mode at once would disturb each other in spite of the busy timeout.
     let _lock = database.lock_schema()?;
     database.make_file()?;
-    let Some(opened) = database.open_existing()? else {
-        let gone = std::io::ErrorKind::NotFound.into();
-        return Err(Error::io("cannot open the database", &database.path, gone));
-    };
+    let gone = || Error::io("cannot open", &database.path, ErrorKind::NotFound.into());
+    let opened = database.open_existing()?.ok_or_else(gone)?;
     let mode = log_ahead(&opened.connection, Backoff::new(wait)).map_err(failed)?;
     if !mode.eq_ignore_ascii_case("wal") {
         let path = database.path.display();

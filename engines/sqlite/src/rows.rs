@@ -121,14 +121,13 @@ impl Database {
         );
         let opened = install::prepared(self)?;
         let connection = &opened.connection;
-        let room = if self.needs_room(record)? {
+        let mut room = None;
+        if self.needs_room(record)? {
             let lock = self.locks.take(CAP_LOCK, self.config.lock_timeout())?;
             let mut rows = Rows(self, connection);
             let known = rows.ask(MAKE_ROOM, &self.selection_of_count())?;
-            Some((lock, make_room(&mut rows, &known, now)?))
-        } else {
-            None
-        };
+            room = Some((lock, make_room(&mut rows, &known, now)?));
+        }
         let transaction = database::begin(connection).map_err(failed)?;
         let used = reading::used(record, now);
         let values = params![session.as_str(), text, end, used, record.user()];

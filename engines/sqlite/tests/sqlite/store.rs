@@ -323,6 +323,11 @@ fn a_directory_a_link_and_a_file_that_others_may_write_are_refused() {
     fs::write(place.path(), "").unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o666)).unwrap();
     all_fail(&place.path(), "0666*chmod 0600");
+    fs::remove_file(place.path()).unwrap();
+    fs::set_permissions(place.directory.path(), Permissions::from_mode(0o1777)).unwrap();
+    all_fail(&place.path(), "everybody can write*a directory of its own");
+    assert_eq!(place.store(&[]).install().len(), 1);
+    assert!(!place.path().exists());
 }
 
 #[test]
