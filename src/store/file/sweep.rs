@@ -184,6 +184,9 @@ impl Run<'_> {
         };
         for round in rounds {
             self.shared.each_entry(&folder, |name, kind| {
+                if self.must_stop() {
+                    return ControlFlow::Break(());
+                }
                 if first.is_some_and(|first| name.starts_with(first)) != *round {
                     return ControlFlow::Continue(());
                 }
@@ -191,27 +194,26 @@ impl Run<'_> {
                 if entries % STEP == 0 {
                     self.sweep.notify(SweepEvent::Examined(STEP));
                 }
-                self.visit(&folder, name, &kind, &mut report)
+                self.visit(&folder, name, &kind, &mut report);
+                ControlFlow::Continue(())
             })?;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
         }
         self.sweep.notify(SweepEvent::Examined(entries % STEP));
         Ok(report)
     }
 
-    /// Deals with an entry, unless the clean-up is to end.
-    fn visit(
-        &self,
-        folder: &Folder,
-        name: &str,
-        kind: &Kind,
-        report: &mut SweepReport,
-    ) -> ControlFlow<()> {
+    /// Whether it is to end here, before it is through.
+    fn must_stop(&self) -> bool {
         if self.clock.is_over() {
             self.stop.store(true, Ordering::Relaxed);
         }
-        if self.stop.load(Ordering::Relaxed) {
-            return ControlFlow::Break(());
-        }
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn visit(&self, folder: &Folder, name: &str, kind: &Kind, report: &mut SweepReport) {
         let outcome = match kind {
             Kind::Shard | Kind::Own => Ok(()),
             Kind::Foreign => {
@@ -223,7 +225,6 @@ impl Run<'_> {
         if let Err(error) = outcome {
             report.failures.push(error.one_line());
         }
-        ControlFlow::Continue(())
     }
 
     fn entry(
