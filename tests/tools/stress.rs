@@ -248,8 +248,14 @@ fn stores_without_files_have_nothing_to_try() {
         ("cookie", "at the clients"),
         ("custom", "none that this tool has"),
     ] {
-        let site = Site::new();
-        let storage = [("CGI_SESSION_STORAGE_TYPE", kind)];
+        let Some(site) = Site::outside_tmp() else {
+            return;
+        };
+        let keys = site.parent().join("keys");
+        fs::write(&keys, "0".repeat(128)).unwrap();
+        set_mode(&keys, 0o600);
+        let keys = ("CGI_SESSION_SECRET_KEY_FILE", keys.to_str().unwrap());
+        let storage = [("CGI_SESSION_STORAGE_TYPE", kind), keys];
         let told = site.run_with(&storage, "check --stress --json");
         let found = finding(&told.exits_with(0));
         let text = found["text"].as_str().unwrap();
