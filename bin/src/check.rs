@@ -136,11 +136,7 @@ fn findings(config: &Config, is_as_asked: bool) -> Result<Findings> {
     let account = Account::current();
     if account.is_root() && !is_as_asked {
         let text = "checked as root, but web servers run programs as another user";
-        let (check, user) = (
-            report::command_for(config, "check"),
-            account.programs_handle(),
-        );
-        let remedy = format!("{check} --as {user}");
+        let remedy = report::command_for(config, "check") + " --as " + &account.programs_handle();
         found.warning("user", text).remedy(remedy);
     }
     clock(SystemTime::now(), &mut found);

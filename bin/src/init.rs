@@ -90,10 +90,7 @@ fn install(config: &Config, owner: Option<&Account>) -> Result<Vec<String>, Ende
             },
             "sqlite" => {
                 if let (Some(path), Some(existing)) = (location.path(), location.owner()) {
-                    let word = cgi_session::shell_word(path);
-                    belongs_to(owner, &existing, path, &|user| {
-                        format!("if it holds sessions alone: chown -R {user} {word}*")
-                    })?;
+                    must_own(owner, &existing, path)?;
                 }
             }
             _ => {}
@@ -140,30 +137,23 @@ fn make_directory(config: &Config, owner: Option<&Account>) -> Result<(), Ended>
         let given = give(directory, owner);
         return Ok(given.map_err(|error| format!("cannot make {shown} for {owner}: {error}"))?);
     };
-    belongs_to(owner, &existing, directory, &|user| {
-        if cgi_session::is_dedicated(directory) {
-            let word = cgi_session::shell_word(directory);
-            format!("to give it away: chown -R {user} {word}")
-        } else {
-            "it is not for sessions alone: name a directory of its own in storageFileDir".to_owned()
-        }
-    })
+    must_own(owner, &existing, directory)
 }
 
-/// What is there already stays its owner's; the advice to give it away is for the name of another.
-fn belongs_to(
-    owner: Option<&Account>,
-    existing: &Account,
-    path: &Path,
-    advice: &dyn Fn(String) -> String,
-) -> Result<(), Ended> {
-    match owner.filter(|owner| owner.uid != existing.uid) {
-        Some(owner) => {
-            let (shown, advice) = (path.display(), advice(owner.handle()));
-            Err(format!("{shown} belongs to {existing}; {advice}").into())
-        }
-        None => Ok(()),
-    }
+/// Refuses to make for `owner` what another user has already.
+fn must_own(owner: Option<&Account>, existing: &Account, path: &Path) -> Result<(), Ended> {
+    let Some(owner) = owner.filter(|owner| owner.uid != existing.uid) else {
+        return Ok(());
+    };
+    let (user, word) = (owner.handle(), cgi_session::shell_word(path));
+    let advice = if path.is_file() {
+        format!("if it holds sessions alone: chown -R {user} {word}*")
+    } else if cgi_session::is_dedicated(path) {
+        format!("to give it away: chown -R {user} {word}")
+    } else {
+        "it is not for sessions alone: name a directory of its own in storageFileDir".to_owned()
+    };
+    Err(format!("{} belongs to {existing}; {advice}", path.display()).into())
 }
 
 fn give(directory: &Path, owner: &Account) -> io::Result<()> {

@@ -8,6 +8,8 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::retry_on_intr;
 
+use crate::error::shell_word;
+
 /// No file of a secret is longer.
 const MAX_LENGTH: u64 = 1 << 16;
 
@@ -33,9 +35,16 @@ pub(super) fn read_regular(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stat)
 /// Reads a secret, or says why not and what to do: when there is no file, and when others may have
 /// read it.
 pub(crate) fn read(path: &Path, if_missing: &str, if_exposed: &str) -> Result<String, String> {
+    let uid = rustix::process::geteuid().as_raw();
     let (text, stat) = match read_regular(path, MAX_LENGTH) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(format!("there is no such file; {if_missing}"));
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let word = shell_word(path);
+            return Err(format!(
+                "{error}; running as uid {uid}; if that is the user of the programs: chown {uid} {word}"
+            ));
         }
         read => read.map_err(|error| error.to_string())?,
     };
@@ -45,7 +54,6 @@ pub(crate) fn read(path: &Path, if_missing: &str, if_exposed: &str) -> Result<St
             "others can read it (mode {mode:04o}); give it mode 0600 if no other program reads it, and {if_exposed}"
         ));
     }
-    let uid = rustix::process::geteuid().as_raw();
     if stat.st_uid != uid && uid != 0 {
         return Err(format!(
             "it belongs to uid {}, not to uid {uid}",

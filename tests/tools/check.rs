@@ -253,6 +253,11 @@ fn a_directory_in_tmp_is_a_problem() {
     let remedy = "storageFileDir = /var/lib/cgi-session";
     let found = finds_problem(&site, "", "temporary", remedy);
     assert!(found["text"].as_str().unwrap().contains("PrivateTmp"));
+    // Of two commands the first is run.
+    fs::remove_dir(&site.directory).unwrap();
+    let said = site.check("").stdout;
+    let (_, first) = said.split_once("try: install").unwrap();
+    holds(first.lines().next().unwrap(), remedy);
 }
 
 #[test]
@@ -371,6 +376,10 @@ fn a_file_of_keys_that_no_program_can_use_is_a_problem() {
     check().exits_with(1).says("others can read it");
     set_mode(&keys, 0o600);
     check().exits_with(0).says("0 problems");
+    if is_root() {
+        let roots = site.run_under(&lines, "check --as 4711").exits_with(1);
+        roots.says(&format!("chown 4711 {}", keys.display()));
+    }
     fs::write(&keys, "junk").unwrap();
     check().exits_with(1).says("line 1 holds no key");
     let checked = site.run_under("storageType = cookie", "check");

@@ -45,11 +45,7 @@ pub(super) fn check(config: &Config, account: &Account, found: &mut Findings) {
         .map_or(String::new(), |engine| format!(", {engine}"));
     if is_fit && is_usable && location.is_missing() {
         let text = format!("{location} does not exist yet; the first session makes it");
-        let (init, user) = (
-            report::command_for(config, "init"),
-            account.programs_handle(),
-        );
-        let remedy = format!("{init} --owner {user}");
+        let remedy = report::command_for(config, "init") + " --owner " + &account.programs_handle();
         found.warning(TOPIC, text).remedy(remedy);
     } else if is_fit && !location.is_missing() {
         let text = format!("{location}{engine}: it answers, and is fit for sessions");
