@@ -150,14 +150,7 @@ fn missing(path: &Path, account: &Account, found: &mut Findings) {
 pub(super) fn of_file(file: &Path, account: &Account, found: &mut Findings) -> bool {
     let path = directory_of(file);
     ancestors(path, found);
-    let (shown, file, word) = (path.display(), file.display(), shell_word(path));
-    if fs::metadata(path)
-        .is_ok_and(|stat| stat.mode() & (WRITABLE_BY_ALL | STICKY) == WRITABLE_BY_ALL)
-    {
-        let text = format!("everybody can write in {shown}, and so plant files beside {file}");
-        let remedy = format!("chmod o-w {word}");
-        found.problem(TOPIC, text).at(path).remedy(remedy);
-    }
+    let (shown, file) = (path.display(), file.display());
     if rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
         return true;
     }
