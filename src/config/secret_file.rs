@@ -22,10 +22,13 @@ pub(super) fn read_regular(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stat)
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it is no regular file"));
     }
-    // With room to see its end, it is read in one piece.
-    let size = u64::try_from(stat.st_size).unwrap_or_default().min(most);
+    // In one piece, as long as it is now. Of a file of /proc no length is known.
+    let size = u64::try_from(stat.st_size)
+        .unwrap_or_default()
+        .min(most + 1);
+    let limit = if size == 0 { most + 1 } else { size };
     let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 64);
-    File::from(file).take(most + 1).read_to_end(&mut text)?;
+    File::from(file).take(limit).read_to_end(&mut text)?;
     if text.len() as u64 > most {
         return Err(io::Error::other(format!("it is longer than {most} bytes")));
     }

@@ -1,7 +1,6 @@
 //! The Common Gateway Interface, RFC 3875: one process, one request.
 
-use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::mem;
 use std::os::unix::ffi::OsStrExt as _;
@@ -34,10 +33,8 @@ pub(crate) fn run(
     limits: Limits,
     manager: Option<LazyManager>,
     kinds: Vec<StoreKind>,
+    variables: Vec<(OsString, OsString)>,
 ) -> ExitCode {
-    // To read the environment is to copy all of it: once is enough. Not vars(): it panics on bytes that are
-    // not UTF-8, and a client may send some.
-    let variables: Vec<_> = env::vars_os().collect();
     let settings = variables.iter().filter(|(name, _)| is_setting(name));
     let settings: Vec<_> = settings.cloned().collect();
     let params = Params::Pairs(variables);

@@ -58,6 +58,7 @@ impl Reason {
     pub(crate) const BUSY: Self = Reason::Status(StatusCode::SERVICE_UNAVAILABLE);
 
     /// The page of the program's own, if it has one and that does not fail; else the library's.
+    #[cold]
     pub(crate) fn page(self, own: Option<&Page>, params: Option<&Params>) -> Response {
         let (status, text) = self.words();
         let page = self.built_in();

@@ -288,10 +288,13 @@ impl Program {
             let limits = program.limits;
             return fastcgi::run(&handler, limits, &program.lazy_manager(), &Socket::Stdin);
         }
-        if env::var_os("REQUEST_METHOD").is_some() {
+        // To read the environment is to copy all of it: once is enough. Not vars(): it panics on bytes that are
+        // not UTF-8, and a client may send some.
+        let variables: Vec<_> = env::vars_os().collect();
+        if variables.iter().any(|(name, _)| name == "REQUEST_METHOD") {
             report_everything();
             // The command line is not looked at: RFC 3875, 4.4 lets a client choose it.
-            return cgi::run(&handler, self.limits, self.manager, self.kinds);
+            return cgi::run(&handler, self.limits, self.manager, self.kinds, variables);
         }
         self.start_by_hand(&handler)
     }

@@ -22,7 +22,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::id::SessionDigest;
 use crate::session::SessionManager;
-use crate::session::request_session::Outcome;
+use crate::session::request_session::{Outcome, RequestSession};
 use crate::store::Sweep;
 
 /// The longest clean-up after a response. A server that waits for the end of a CGI program lets the client
@@ -115,21 +115,7 @@ pub(crate) fn answer(
             let session = is_named.then(|| visit.digest()).flatten();
             (response, outcome, session)
         }
-        Err(failed) => {
-            let session = visit.digest();
-            // The client must still find its session, and no other request of it waits for what the program's
-            // own page and logger do.
-            let outcome = catch("the store", || visit.abandon()).unwrap_or_default();
-            let response = match failed {
-                Failed::Answer(response) => response,
-                Failed::Page(reason, line) => {
-                    log_request(&in_session(&line, session.as_ref()), None, session.as_ref());
-                    page(reason)
-                }
-                Failed::Error(error) => page(failure(&*error, session, is_get)),
-            };
-            (response, outcome, session)
-        }
+        Err(failed) => answer_failed(failed, &mut visit, page, is_get),
     };
     if let Some(line) = response.unreadable() {
         report_request(line, None, session.as_ref());
@@ -149,6 +135,30 @@ pub(crate) fn answer(
     }
 }
 
+/// What the client gets instead, and what its session leaves to be sent.
+#[cold]
+fn answer_failed(
+    failed: Failed,
+    visit: &mut RequestSession,
+    page: impl FnOnce(Reason) -> Response,
+    is_get: bool,
+) -> (Response, Outcome, Option<SessionDigest>) {
+    let session = visit.digest();
+    // The client must still find its session, and no other request of it waits for what the program's
+    // own page and logger do.
+    let outcome = catch("the store", || visit.abandon()).unwrap_or_default();
+    let response = match failed {
+        Failed::Answer(response) => response,
+        Failed::Page(reason, line) => {
+            log_request(&in_session(&line, session.as_ref()), None, session.as_ref());
+            page(reason)
+        }
+        Failed::Error(error) => page(failure(&*error, session, is_get)),
+    };
+    (response, outcome, session)
+}
+
+#[inline(never)] // Below the handler the stack is deep enough without it.
 fn with_session_headers(
     mut response: Response,
     outcome: Outcome,
@@ -183,17 +193,13 @@ fn with_session_headers(
         // The addresses of the site's pages hold the id.
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
-    if let Some(name) = outcome.cookie_name {
+    if let Some(name) = outcome.cookie_name
+        && headers.contains_key(SET_COOKIE)
+    {
         leave_out_cookie(headers, &name);
     }
     if let Some(set_cookie) = outcome.set_cookie {
-        let text = set_cookie.over_https(is_https(params, config)).to_string();
-        let value = HeaderValue::try_from(text).map_err(|_| {
-            let tried = "the session's cookie cannot be sent: a setting of the cookie, or the value that the \
-                store gave it, holds what no header field may hold";
-            Error::Config(tried.to_owned())
-        })?;
-        headers.append(SET_COOKIE, value);
+        headers.append(SET_COOKIE, cookie_field(set_cookie, params, config)?);
     }
     if headers.contains_key(CACHE_CONTROL) {
         if headers.contains_key(SET_COOKIE) && !says(headers, &["private", "no-store"]) {
@@ -223,7 +229,22 @@ fn with_session_headers(
     Ok(response)
 }
 
+#[cold]
+fn cookie_field(
+    set_cookie: SetCookie,
+    params: &Params,
+    config: Option<&Config>,
+) -> Result<HeaderValue> {
+    let text = set_cookie.over_https(is_https(params, config)).to_string();
+    HeaderValue::try_from(text).map_err(|_| {
+        let tried = "the session's cookie cannot be sent: a setting of the cookie, or the value that the \
+            store gave it, holds what no header field may hold";
+        Error::Config(tried.to_owned())
+    })
+}
+
 /// Leaves out the handler's cookie of the session's name: a client keeps one of that name, and it must be the session's.
+#[cold]
 fn leave_out_cookie(headers: &mut HeaderMap, name: &str) {
     let is_ours = |cookie: &HeaderValue| {
         let named = cookie.as_bytes().split(|byte| *byte == b'=').next();
@@ -241,6 +262,7 @@ fn leave_out_cookie(headers: &mut HeaderMap, name: &str) {
 
 /// The data that a browser is to delete at a logout: other cookies only where the session's goes, too, and not
 /// that of a session which follows in the same response.
+#[cold]
 fn clear_site_data(data: ClearSiteData, is_removal: bool) -> Option<HeaderValue> {
     let types = [
         (data.cache, "\"cache\""),
@@ -253,6 +275,7 @@ fn clear_site_data(data: ClearSiteData, is_removal: bool) -> Option<HeaderValue>
 }
 
 /// Tells a client without cookies its id in a header field; an empty one takes it away.
+#[cold]
 fn with_id(mut response: Response, name: &HeaderName, id: &str) -> Response {
     let headers = response.headers_mut();
     // An id is of letters and digits.
@@ -282,6 +305,7 @@ fn says(headers: &HeaderMap, words: &[&str]) -> bool {
 }
 
 /// Logs what failed, and in which session; returns the reason for the client.
+#[cold]
 fn failure(
     error: &(dyn StdError + Send + Sync + 'static),
     session: Option<SessionDigest>,
@@ -302,6 +326,7 @@ fn in_session(line: &str, session: Option<&SessionDigest>) -> String {
 }
 
 /// Reports an error of a request, to the program's own logger, too.
+#[cold]
 pub(crate) fn report_request(
     line: &str,
     error: Option<&(dyn StdError + 'static)>,
@@ -313,6 +338,7 @@ pub(crate) fn report_request(
 }
 
 /// Tells the program's own logger of an error of a request, with what a machine may look for.
+#[cold]
 fn log_request(
     line: &str,
     error: Option<&(dyn StdError + 'static)>,

@@ -113,6 +113,7 @@ impl Response {
     }
 
     /// The answer to this request, of a file that was not looked at yet (RFC 9110, 13.2.2 and 14.2).
+    #[cold]
     pub(crate) fn of_file(mut self, file: Arc<OpenFile>, request: &Request) -> Self {
         let field = |name: HeaderName| request.header(name.as_str()).and_then(|it| it.to_str());
         let is_get = request.method() == Method::GET;

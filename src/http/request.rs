@@ -426,42 +426,48 @@ impl Request {
 
     /// The visit, which knows the client's id if it came at all.
     fn visit(&mut self) -> Result<&mut RequestSession> {
-        self.look_for_id()?;
+        if self.visit.looks_for_id()? {
+            self.look_for_id()?;
+        }
         if self.visit.asks_for_device() {
-            let agent = self.param("HTTP_USER_AGENT");
-            let device = Device::new(agent, self.client_address());
-            self.visit.set_device(device);
+            self.note_device();
         }
         Ok(&mut self.visit)
     }
 
+    #[cold]
+    fn note_device(&mut self) {
+        let agent = self.param("HTTP_USER_AGENT");
+        let device = Device::new(agent, self.client_address());
+        self.visit.set_device(device);
+    }
+
+    #[cold]
     fn look_for_id(&mut self) -> Result<()> {
-        if self.visit.looks_for_id()? {
-            let (name, from) = self.visit.settings()?;
-            if let Some(field) = from.header {
-                let shown = self.header(field.as_str()).map(OsStr::as_bytes);
-                if let Some(id) = shown.and_then(SessionId::parse) {
-                    self.visit.show_header(id);
-                }
-                return Ok(());
+        let (name, from) = self.visit.settings()?;
+        if let Some(field) = from.header {
+            let shown = self.header(field.as_str()).map(OsStr::as_bytes);
+            if let Some(id) = shown.and_then(SessionId::parse) {
+                self.visit.show_header(id);
             }
-            let is_posted = from.form && self.method() == Method::POST && self.has_form();
-            let mut shown = Vec::new();
-            if from.query {
-                shown.extend(self.query_values(&name));
+            return Ok(());
+        }
+        let is_posted = from.form && self.method() == Method::POST && self.has_form();
+        let mut shown = Vec::new();
+        if from.query {
+            shown.extend(self.query_values(&name));
+        }
+        // The body is read only for a client that no cookie knows.
+        if (is_posted || !shown.is_empty()) && !self.visit.has_live_cookie()? {
+            if is_posted {
+                shown.extend(self.form_values(&name)?);
             }
-            // The body is read only for a client that no cookie knows.
-            if (is_posted || !shown.is_empty()) && !self.visit.has_live_cookie()? {
-                if is_posted {
-                    shown.extend(self.form_values(&name)?);
-                }
-                let ids = shown
-                    .iter()
-                    .filter_map(|text| SessionId::parse(text.as_bytes()));
-                let ids = ids.take(MAX_CANDIDATES).collect();
-                let is_same_origin = self.is_same_origin();
-                self.visit.show(ids, is_same_origin == Some(true));
-            }
+            let ids = shown
+                .iter()
+                .filter_map(|text| SessionId::parse(text.as_bytes()));
+            let ids = ids.take(MAX_CANDIDATES).collect();
+            let is_same_origin = self.is_same_origin();
+            self.visit.show(ids, is_same_origin == Some(true));
         }
         Ok(())
     }

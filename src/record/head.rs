@@ -214,6 +214,7 @@ fn plain_text(text: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// Reads any JSON text of the right meaning: another order, white space, members of a later release.
+#[cold]
 pub(super) fn general_head(text: &[u8]) -> Result<(Box<Head>, Range<usize>), RecordError> {
     #[derive(Deserialize)]
     struct Version {

@@ -128,22 +128,28 @@ impl Namespaces {
         let mut json = serde_json::Deserializer::from_str(text);
         json.deserialize_map(&mut read)?;
         json.end()?;
-        if let Some(mut stored) = read.others.remove(RESERVED.encode_utf8(&mut [0; 4])) {
-            read.notes = serde_json::from_str(&serde_json::to_string(&stored)?)?;
-            for known in KNOWN_NOTES {
-                stored.remove(known);
-            }
-            read.notes.unknown = stored;
-            for (name, ends) in std::mem::take(&mut read.notes.ends) {
-                let values = if name == app {
-                    Some(&mut read.own)
-                } else {
-                    read.others.get_mut(&name)
-                };
-                read.changed |= values.is_some_and(|values| values.set_ends(ends, now));
-            }
+        if let Some(stored) = read.others.remove(RESERVED.encode_utf8(&mut [0; 4])) {
+            read.read_notes(stored, now)?;
         }
         Ok(read)
+    }
+
+    #[cold]
+    fn read_notes(&mut self, mut stored: Values, now: SystemTime) -> serde_json::Result<()> {
+        self.notes = serde_json::from_str(&serde_json::to_string(&stored)?)?;
+        for known in KNOWN_NOTES {
+            stored.remove(known);
+        }
+        self.notes.unknown = stored;
+        for (name, ends) in std::mem::take(&mut self.notes.ends) {
+            let values = if name == self.app {
+                Some(&mut self.own)
+            } else {
+                self.others.get_mut(&name)
+            };
+            self.changed |= values.is_some_and(|values| values.set_ends(ends, now));
+        }
+        Ok(())
     }
 
     /// All of it as one JSON object, of about `length` bytes. An application without values leaves no

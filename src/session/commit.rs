@@ -188,6 +188,7 @@ impl Session {
     }
 
     /// Makes the record, under the id that the program gave or a new one.
+    #[cold]
     fn store_first(
         &mut self,
         given: Option<SessionId>,
@@ -263,6 +264,7 @@ impl Session {
     }
 
     /// First the new record, then the end of the old one: a death in between leaves the old id valid.
+    #[cold]
     fn move_to_new_id(&mut self, record: Record, new_id: NewId, now: SystemTime) -> Result<()> {
         let mut old = self.lease.take().ok_or(Error::Ended)?;
         let old_id = self.id.clone();

@@ -101,6 +101,7 @@ impl ManagerInner {
 
     /// Changes all that changes of its id have left of a session under the ids before: one after the other, so
     /// that no two locks are held at once. Returns the first failure.
+    #[cold]
     fn each_copy(
         &self,
         mut before: Vec<SessionDigest>,

@@ -246,10 +246,15 @@ impl SessionManager {
         let is_drawn = config.clean_up_probability > 0.0
             && rand::random::<f64>() < config.clean_up_probability;
         if is_due || is_drawn {
-            let report = self.delete_expired(sweep)?;
-            for failure in &report.failures {
-                log::warn!("{failure}");
-            }
+            self.clean_up(sweep)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn clean_up(&self, sweep: &Sweep<'_>) -> Result<()> {
+        for failure in &self.delete_expired(sweep)?.failures {
+            log::warn!("{failure}");
         }
         Ok(())
     }
@@ -371,6 +376,7 @@ impl SessionManager {
     }
 
     /// What the store says of a session now, for a request that closed it a while ago.
+    #[cold]
     pub(super) fn standing(&self, id: &SessionId) -> Standing {
         let now = SystemTime::now();
         match self.shared.store.peek(&id.digest(), now) {
@@ -386,6 +392,7 @@ impl SessionManager {
 
     /// Notes in a session that its cookie is sent again, unless another request holds it. Returns the
     /// cookie's value and Max-Age when it is to be sent: the session is live, and it still is due.
+    #[cold]
     pub(super) fn renew(
         &self,
         id: &SessionId,

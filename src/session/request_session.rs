@@ -331,6 +331,7 @@ impl RequestSession {
         Ok(Some(token.is_some_and(is_of)))
     }
 
+    #[cold]
     fn begin(&mut self) -> Result<()> {
         let manager = self.manager()?;
         let config = manager.config();
@@ -573,6 +574,7 @@ impl RequestSession {
 
     /// Changes an id that is old, once everything else is stored. Where that cannot be done now, the next page does
     /// it.
+    #[cold]
     fn rotate(&mut self) -> Result<()> {
         if let (None, Cookie::Closed(cookie)) = (&self.session, &self.cookie)
             && cookie.is_old

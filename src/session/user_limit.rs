@@ -23,6 +23,7 @@ const SHORT_WAIT: Duration = Duration::from_millis(500);
 impl Session {
     /// Makes room for this session, which `had_user`, among those of the user that it is to name. What is returned is
     /// dropped once it is stored.
+    #[cold]
     pub(super) fn admit_to_user(&mut self, had_user: bool) -> Result<Option<Box<dyn Send>>> {
         let limit = self.manager.config.max_sessions_per_user;
         let record = &self.contents.record;

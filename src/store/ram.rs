@@ -41,6 +41,7 @@ impl MemoryStore {
     ///
     /// When `snapshotFile` cannot be used: it is damaged, not ours alone, written by a later release, or in
     /// use by another process. It stays as it is then.
+    #[cold]
     pub fn new(config: impl Into<Arc<Config>>) -> Result<Self> {
         let config = config.into();
         let (mut saved, mut snapshot) = (Vec::new(), None);
