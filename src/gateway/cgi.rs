@@ -71,8 +71,6 @@ fn send(answer: Answer, head_only: bool) {
         session,
         params,
     } = answer;
-    // The end of the process is the end of all it holds.
-    mem::forget(params);
     // Before the response: a server that is still writing the body reads nothing of ours.
     let left = match body.check() {
         // It is waited for no longer.
@@ -92,14 +90,15 @@ fn send(answer: Answer, head_only: bool) {
             StreamEnd::Failed(reason) => report_cut(reason.as_deref(), session.as_ref()),
         }
     }
-    if let Some(manager) = manager {
-        clean_up(&manager);
-        mem::forget(manager);
+    if let Some(manager) = &manager {
+        clean_up(manager);
     }
     if !has_ended {
         // What has come since.
         drain(Some(0));
     }
+    // The end of the process is the end of all they hold.
+    mem::forget((response, body, manager, params));
 }
 
 /// Reads the body to its end. Under Apache's `mod_cgid` stdin is a socket, and a process that
