@@ -1,6 +1,6 @@
 //! Rows of a table, in whatever database it is: clean-ups delete the expired, and new sessions need room.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
@@ -140,26 +140,29 @@ pub fn delete_expired(
 /// Has some sessions live as long from now on as they would have lived, whose use was noted by a clock that was ahead;
 /// `false` when there are none, or another program changes them.
 fn repair(rows: &mut impl Deleter, now: SystemTime) -> Result<bool> {
-    let (table, is_ahead, action) = (rows.database().table(), is_ahead(now), "repair a time in");
-    let some = format!("SELECT session FROM {table} WHERE {is_ahead} LIMIT {BATCH}");
-    if rows.ask(action, &some)?.is_empty() {
+    let (table, ahead) = (rows.database().table(), is_ahead(rows, now));
+    let some = format!("SELECT session FROM {table} WHERE {ahead} LIMIT {BATCH}");
+    if rows.ask(DELETE_EXPIRED, &some)?.is_empty() {
         return Ok(false);
     }
     // MySQL limits an inner question only where it stands for a table.
     let repair = format!(
         "UPDATE {table} SET expires = expires - used + {seconds}, used = {seconds} \
-         WHERE session IN (SELECT session FROM ({some}) AS found) AND {is_ahead}",
+         WHERE session IN (SELECT session FROM ({some}) AS found) AND {ahead}",
         seconds = unix_seconds(now)
     );
-    match rows.ask(action, &repair) {
+    match rows.ask(DELETE_EXPIRED, &repair) {
         Err(Error::Busy { .. }) => Ok(false),
         repaired => repaired.map(|_| true),
     }
 }
 
-/// The condition that a clock has noted a use that was ahead by more than a minute.
-fn is_ahead(now: SystemTime) -> String {
-    format!("used > {}", unix_seconds(now).saturating_add(60))
+/// The condition that a clock has noted a use that was ahead by more than a session lives. The own may be behind.
+fn is_ahead(rows: &impl Deleter, now: SystemTime) -> String {
+    let lifetime = rows.database().config().lifetime();
+    let longest = lifetime.unwrap_or(Duration::MAX).as_secs();
+    let ahead = unix_seconds(now).saturating_add(longest);
+    format!("used > {}", ahead.min(i64::MAX as u64))
 }
 
 /// The next expired rows behind this end, which may be the whole part of a time, and name; the longest expired first.
@@ -212,8 +215,7 @@ pub fn make_room(rows: &mut impl Deleter, known: &[Row], now: SystemTime) -> Res
         // Some more, so that not every creation has to look for one.
         left => left + (limit / 16).min(MAX_SPARE),
     };
-    let ahead = delete_least(rows, &is_ahead(now), "used", more)?;
-    delete_least(rows, IS_SESSION, "used", more.saturating_sub(ahead))?;
+    delete_least(rows, IS_SESSION, "used", more)?;
     Ok(format!(
         "UPDATE {state} SET value = value + 1 WHERE name = '{COUNT}'"
     ))

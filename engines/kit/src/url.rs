@@ -72,6 +72,7 @@ impl Grammar {
         let at = authority.rfind('@').map_or(0, |at| at + 1);
         let (user, hosts) = authority.split_at(at);
         // All but the hosts, of which the crate knows one.
+        let behind = behind.replace('+', "%2B");
         let url = parsed(&format!("{scheme}://{user}host{behind}"))?;
         if url.fragment().is_some() {
             return Err("nothing may stand behind a #".to_owned());

@@ -132,11 +132,11 @@ impl Place {
         if has_limit {
             return client.get_connection_with_timeout(limit);
         }
-        // The system has no limit for the address of a name, nor for a socket whose queue is full.
+        // The system has no limit for finding a name's addresses, of which one may be away, nor for a full socket.
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new().spawn(move || {
             // The receiver may have given up.
-            let _ = sender.send(client.get_connection_with_timeout(limit));
+            let _ = sender.send(client.get_connection_with_timeout(limit / 2));
         })?;
         let connected = receiver.recv_timeout(limit);
         connected.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))

@@ -194,8 +194,7 @@ impl Store for SqlStore {
     }
 
     fn peek(&self, session: &SessionDigest, now: SystemTime) -> Result<Option<Stored>> {
-        let found = self.database.find(session, now)?;
-        Ok(found.map(|(stored, _)| stored))
+        Ok(self.database.find(session, now)?.map(|(stored, _)| stored))
     }
 
     fn delete_expired(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {

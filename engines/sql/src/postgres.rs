@@ -109,7 +109,7 @@ where
         let time = deadline.saturating_duration_since(Instant::now()) / left;
         left -= 1;
         let mut login = login.clone();
-        login.host(host).port(*port);
+        login.host(host).port(*port).connect_timeout(time / 2);
         let connect = async || {
             let (client, work) = login.connect(tls.clone()).await?;
             Ok((client, Some(tokio::spawn(work))))

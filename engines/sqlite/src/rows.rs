@@ -14,7 +14,7 @@ use super::database::{self, Database};
 use super::install;
 
 /// The name of the lock under which sessions are counted and made room for.
-const CAP_LOCK: &str = "maxSessions";
+const CAP_LOCK: &str = "cap";
 
 /// What a question is answered.
 pub(super) fn answer(connection: &Connection, question: &str) -> rusqlite::Result<Vec<Row>> {
@@ -132,7 +132,7 @@ impl Database {
         let used = reading::used(record, now);
         let values = params![session.as_str(), text, end, used, record.user()];
         let inserted = transaction.execute(&sql, values).map_err(failed)?;
-        if let Some((_, note)) = &room {
+        if let Some((_, note)) = room.as_ref().filter(|_| inserted == 1) {
             transaction.execute(note, []).map_err(failed)?;
         }
         transaction.commit().map_err(failed)?;

@@ -14,7 +14,7 @@ pub type CustomResult<T> = std::result::Result<T, Box<dyn StdError + Send + Sync
 /// | column | holds | fits into |
 /// |---|---|---|
 /// | key | 40 digits `0-9a-f`, which do not lead back to the session's id | `varchar(50)`, primary key |
-/// | data | one JSON text of up to `maxRecordBytes` | `text`, where that is large enough |
+/// | data | one JSON text of up to `maxRecordBytes` and 64 | `text`, where that is large enough |
 /// | expires | seconds since 1970, rounded up | `int unsigned` until 2106 |
 ///
 /// ```

@@ -51,8 +51,8 @@ fn of_server(reason: &ServerError) -> Failure {
 
 fn meaning(code: u16) -> (Kind, &'static str) {
     match code {
-        // ER_LOCK_WAIT_TIMEOUT, ER_LOCK_NOWAIT
-        1205 | 3572 => (Kind::Locked, ""),
+        // ER_LOCK_WAIT_TIMEOUT, ER_LOCK_NOWAIT; the server may limit how long a statement takes
+        1205 | 3572 | 1969 | 3024 => (Kind::Locked, ""),
         // ER_LOCK_DEADLOCK, also of a Galera cluster; ER_CHECKREAD, ER_ERROR_DURING_COMMIT, ER_QUERY_INTERRUPTED,
         // ER_TRANSACTION_ROLLBACK_DURING_COMMIT of Group Replication, ER_USER_LOCK_DEADLOCK
         1213 | 1020 | 1180 | 1317 | 3101 | 3058 => (Kind::Conflict, ""),

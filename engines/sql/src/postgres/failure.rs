@@ -21,7 +21,7 @@ pub(super) fn of_login(error: &Error) -> Failure {
         (Kind::ReadOnly, READ_ONLY)
     } else if let Some(hint) = hint_of_tls(&text) {
         (Kind::Refused, hint)
-    } else if text.contains("TLS") {
+    } else if text.contains("does not support TLS") {
         (Kind::Refused, "have TLS set up there")
     } else if text.contains("password") {
         (Kind::Refused, access::HINT)
