@@ -1,28 +1,24 @@
 //! The database's file: found, checked and opened, and what its errors mean.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use cgi_session::store::{SessionLock, SessionLocks};
+use cgi_session::store::SessionLocks;
 use cgi_session::{Config, Error, Result};
 use cgi_session_kit::lock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 /// So many connections are kept for the next request.
 const KEPT: usize = 16;
 /// SQLite counts the milliseconds that it waits in 31 bits.
 const MAX_WAIT: Duration = Duration::from_millis((1 << 31) - 1);
-/// What the name of the locks' directory ends with.
-const LOCKS: &str = ".locks";
-/// The lock under which the table is created or removed.
-const SCHEMA_LOCK: &str = "schema";
-/// What the name of the database ends with until it is one.
-pub(super) const NEW: &str = "-new";
 
 /// What the store, its leases and its clean-up have in common: the database and its open connections, and the locks.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ impl Database {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let path = path(config)?;
         Ok(Database {
-            locks: SessionLocks::new(&with_suffix(&path, LOCKS)),
+            locks: SessionLocks::new(format!("{}.locks", path.display()).as_ref()),
             path,
             config: config.clone(),
             idle: Mutex::default(),
@@ -71,22 +67,22 @@ impl Database {
         Ok(Some(Opened { connection, file }))
     }
 
-    /// Makes the file, empty and for us alone; one that is there already is left as it is. For one
-    /// process at a time: it removes what another one has left that died here.
+    /// Makes the file, empty and for us alone; one that is there already is left as it is.
     pub(super) fn make_file(&self) -> Result<()> {
-        let failed = |error| self.inaccessible("cannot create the database", error);
-        let new = with_suffix(&self.path, NEW);
-        remove(&new).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(&new);
-        // Closed before its name is the database's: with any descriptor of the database, closing
-        // takes away the locks that SQLite has on it in this process (fcntl(2)).
-        drop(file.map_err(failed)?);
-        let linked = fs::hard_link(&new, &self.path);
-        let removed = fs::remove_file(&new);
-        match linked {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
-            _ => removed.map_err(failed),
+        self.examine()?;
+        // Without opening it: with any descriptor of the database, closing takes away the locks that SQLite has on it in
+        // this process (fcntl(2)).
+        match mknodat(
+            CWD,
+            &self.path,
+            FileType::RegularFile,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        ) {
+            Err(error) if error != Errno::EXIST => {
+                Err(self.inaccessible("cannot create the database", error.into()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -118,7 +114,7 @@ impl Database {
 
     /// Checks the file: regular, and ours alone to write. Its device and inode, or `None` when there is none. What anyone
     /// can put beside it, SQLite takes for a part of it.
-    pub(super) fn examine(&self) -> Result<Option<(u64, u64)>> {
+    fn examine(&self) -> Result<Option<(u64, u64)>> {
         let directory = self.path.parent().unwrap_or(&self.path);
         if fs::metadata(directory).is_ok_and(|found| found.mode() & 0o002 != 0) {
             let error = Error::refused(&self.path, "is where everybody can write");
@@ -180,18 +176,6 @@ impl Database {
         Error::store(format!("cannot {action} {path}"), error).with_hint(hint)
     }
 
-    /// The lock under which the table is created or removed.
-    pub(super) fn lock_schema(&self) -> Result<SessionLock> {
-        let locked = self.locks.take(SCHEMA_LOCK, self.config.lock_timeout());
-        locked.map_err(|error| match error {
-            // Where their directory cannot be made, it is about that of the database.
-            Error::Io { source, .. } if !with_suffix(&self.path, LOCKS).exists() => {
-                self.inaccessible("cannot create the database", source)
-            }
-            error => error,
-        })
-    }
-
     fn inaccessible(&self, action: &'static str, error: io::Error) -> Error {
         Error::io(action, &self.path, error).with_hint(self.advice())
     }
@@ -219,21 +203,6 @@ impl Database {
 /// Begins to write: no other connection does until this is committed or dropped.
 pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Transaction<'_>> {
     Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
-}
-
-/// Deletes a file, if there is one.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-/// The path of a file beside the database.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
 }
 
 /// The path in the configuration's `database`.

@@ -1,5 +1,6 @@
 //! Making the table before the first session, and removing it.
 
+use std::fs;
 use std::io::ErrorKind;
 
 use cgi_session::{Error, Result, Uninstalled};
@@ -10,6 +11,9 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::database::{self, Database, Opened};
 use super::rows::{Rows, answer};
+
+/// The lock under which the table is created or removed.
+const SCHEMA_LOCK: &str = "schema";
 
 /// A connection to a database that has our table; what is missing is made.
 pub(super) fn prepared(database: &Database) -> Result<Opened> {
@@ -31,10 +35,9 @@ pub(super) fn prepared(database: &Database) -> Result<Opened> {
 pub(super) fn make(database: &Database) -> Result<Opened> {
     let failed = |error| database.explain("make the table of the sessions in", error);
     let (table, wait) = (database.config.table(), database.config.lock_timeout());
-    database.examine()?;
-    // Two that change to WAL mode at once would disturb each other in spite of the busy timeout.
-    let _lock = database.lock_schema()?;
     database.make_file()?;
+    // Two that change to WAL mode at once would disturb each other in spite of the busy timeout.
+    let _lock = database.locks.take(SCHEMA_LOCK, wait)?;
     let gone = || Error::io("cannot open", &database.path, ErrorKind::NotFound.into());
     let opened = database.open_existing()?.ok_or_else(gone)?;
     let mode = log_ahead(&opened.connection, Backoff::new(wait)).map_err(failed)?;
@@ -82,8 +85,8 @@ pub(super) fn remove_table(database: &Database, done: &mut Uninstalled) -> Resul
     let Some(opened) = database.open_existing()? else {
         return Ok(());
     };
-    let table = database.config.table();
-    let _lock = database.lock_schema()?;
+    let (table, wait) = (database.config.table(), database.config.lock_timeout());
+    let _lock = database.locks.take(SCHEMA_LOCK, wait)?;
     let transaction = database::begin(&opened.connection).map_err(failed)?;
     done.sessions = Rows(database, &transaction).count(IS_SESSION)?;
     let sql = format!("DROP TABLE IF EXISTS \"{table}\"; DROP TABLE IF EXISTS \"{table}_state\";");
@@ -104,12 +107,16 @@ pub(super) fn remove_table(database: &Database, done: &mut Uninstalled) -> Resul
 }
 
 /// The database is empty. SQLite removes its own two files when the last connection is closed; a
-/// process that died may have left them, or a database in the making.
+/// process that died may have left them.
 fn remove_files(database: &Database) -> Result<()> {
     database.close();
-    for suffix in ["", "-wal", "-shm", database::NEW] {
-        let path = database::with_suffix(&database.path, suffix);
-        database::remove(&path).map_err(|error| Error::io("cannot delete", path, error))?;
+    for suffix in ["", "-wal", "-shm"] {
+        let path = format!("{}{suffix}", database.path.display());
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(Error::io("cannot delete", path, error));
+        }
     }
     Ok(())
 }
