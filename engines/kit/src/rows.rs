@@ -159,9 +159,8 @@ fn repair(rows: &mut impl Deleter, now: SystemTime) -> Result<bool> {
 
 /// The condition that a clock has noted a use that was ahead by more than a session lives. The own may be behind.
 fn is_ahead(rows: &impl Deleter, now: SystemTime) -> String {
-    let lifetime = rows.database().config().lifetime();
-    let longest = lifetime.unwrap_or(Duration::MAX).as_secs();
-    let ahead = unix_seconds(now).saturating_add(longest);
+    let longest = rows.database().config().lifetime().unwrap_or(Duration::MAX);
+    let ahead = unix_seconds(now).saturating_add(longest.as_secs());
     format!("used > {}", ahead.min(i64::MAX as u64))
 }
 

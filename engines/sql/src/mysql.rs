@@ -104,7 +104,7 @@ const DIALECT: Dialect = Dialect {
     unfit,
     sessions: "(session char(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
                record longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, expires bigint NOT NULL, \
-               used bigint NOT NULL, \"user\" varbinary(1020), version bigint NOT NULL DEFAULT 0) ENGINE=InnoDB",
+               used bigint NOT NULL, \"user\" varbinary(1020), version bigint NOT NULL DEFAULT 0) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     states: "(name varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
              value bigint NOT NULL) ENGINE=InnoDB",
     users: "",

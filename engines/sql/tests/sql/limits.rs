@@ -124,13 +124,14 @@ fn a_server_that_logs_statements_says_what_to_set() {
 #[test]
 fn what_a_server_does_not_do_for_a_while_is_503() {
     for server in shared_servers() {
-        let store = server.installed("passing", &[]);
+        let store = server.installed("passing", &[("lockTimeout", "1s")]);
         let trigger = "TRIGGER passing BEFORE INSERT ON \"passing\" FOR EACH ROW";
         let codes: &[&str] = match server.kind() {
-            // transaction_timeout
-            "postgres" => &["25P04"],
-            // Offline mode, no thread, no room for locks, ProxySQL's limit of time, a host that is blocked
-            _ => &["3032", "1135", "1206", "9001", "1129"],
+            // transaction_timeout, statement_timeout
+            "postgres" => &["25P04", "57014"],
+            // Offline mode, no thread, no room for locks, ProxySQL's limit of time, a host that is blocked, and the
+            // limits of time for a statement, of MariaDB and of MySQL
+            _ => &["3032", "1135", "1206", "9001", "1129", "1969", "3024"],
         };
         for code in codes {
             match server.kind() {
@@ -155,4 +156,15 @@ fn what_a_server_does_not_do_for_a_while_is_503() {
             assert_eq!(error.status(), 503, "{code}: {error}");
         }
     }
+}
+
+#[test]
+fn a_mysql_server_whose_rows_are_compact_has_a_table_all_the_same() {
+    let Some(server) = MysqlServer::start(&["--innodb-default-row-format=compact"]) else {
+        return;
+    };
+    let server: &dyn Server = &server;
+    let store = server.installed("Session", &[]);
+    let id = stored(&*store, 1);
+    assert_eq!(counted(&*store, &id.digest()), Some(1));
 }
