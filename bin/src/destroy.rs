@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cgi_session::{SessionDigest, SessionManager};
+use cgi_session::SessionManager;
 use clap::builder::NonEmptyStringValueParser;
 
 use crate::report::{self, Ended};
@@ -64,11 +64,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         }
         return Ok(());
     }
-    let mut named = Vec::new();
-    for digest in &arguments.digests {
-        named.push(sessions::find(&manager, digest)?);
-    }
-    all(&manager, &named)
+    all(&manager, &arguments.digests)
 }
 
 fn of_visitor(file: Option<&Path>) -> Result<(), Ended> {
@@ -88,9 +84,16 @@ fn of_visitor(file: Option<&Path>) -> Result<(), Ended> {
 }
 
 /// Destroys each of them, also when another could not be.
-fn all(manager: &SessionManager, sessions: &[SessionDigest]) -> Result<(), Ended> {
-    let mut failed = Vec::new();
-    for session in sessions {
+fn all(manager: &SessionManager, digests: &[String]) -> Result<(), Ended> {
+    let (mut failed, mut named) = (Vec::new(), Vec::new());
+    for digest in digests {
+        match sessions::find(manager, digest) {
+            Ok(session) => named.push(session),
+            Err(ended) if ended.is(report::USAGE) => return Err(ended),
+            Err(ended) => failed.push(ended),
+        }
+    }
+    for session in &named {
         match manager.destroy_by_digest(session) {
             Ok(true) => {}
             Ok(false) => failed.push(sessions::unknown(session.as_str())),
@@ -101,6 +104,6 @@ fn all(manager: &SessionManager, sessions: &[SessionDigest]) -> Result<(), Ended
         }
     }
     // Trying again helps only where nothing else is wrong.
-    failed.sort_by_key(Ended::is_try_again);
+    failed.sort_by_key(|ended| ended.is(report::TRY_AGAIN));
     failed.into_iter().next().map_or(Ok(()), Err)
 }

@@ -193,7 +193,7 @@ fn short_line(
     [digest, age, unused, left, idle, bytes, user, applications]: &[String; 8],
 ) -> String {
     let (user, applications) = (cut(user, 12), cut(applications, 13));
-    let padding = 14 - user.width();
+    let padding = 14_usize.saturating_sub(user.width());
     format!(
         "{digest:<12.12}  {age:>5}  {unused:>6}  {left:>5}  {idle:>5}  {bytes:>8}  {user}{:padding$}{applications}\n",
         ""

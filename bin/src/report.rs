@@ -44,8 +44,8 @@ impl Ended {
         }
     }
 
-    pub(crate) fn is_try_again(&self) -> bool {
-        self.0 == ExitCode::from(TRY_AGAIN)
+    pub(crate) fn is(&self, status: u8) -> bool {
+        self.0 == ExitCode::from(status)
     }
 
     /// A command ends with [`FAILED`] unless all is well, and all has been said.

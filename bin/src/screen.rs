@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{self, IsTerminal as _};
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 const COLUMNS: usize = 80;
 
@@ -76,10 +76,14 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     if text.width() <= columns {
         return text.to_owned();
     }
-    let mut used = 1;
-    let fits = |it: &char| {
-        used += it.width().unwrap_or_default();
-        used <= columns
-    };
-    text.chars().take_while(fits).chain(['…']).collect()
+    let mut short = String::new();
+    for letter in text.chars() {
+        short.push(letter);
+        // What follows a letter may make it wider.
+        if short.width() >= columns {
+            short.pop();
+            break;
+        }
+    }
+    short + "…"
 }

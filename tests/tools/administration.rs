@@ -110,6 +110,8 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
     site.session_of("a user with a name that is long and takes a line for itself alone");
     // Each of these characters takes two columns.
     site.session_of("漢字漢字漢字漢字漢字漢字");
+    // And these two together take more than each alone.
+    site.session_of(&"\u{2764}\u{fe0f}".repeat(7));
     let name = "an application with a name that is long and takes a line for itself alone, too";
     let set = site.run_for(stored.cookie(), ["set", "--app", name, "cart", "x"]);
     set.exits_with(0);
@@ -122,12 +124,12 @@ fn on_a_terminal_sessions_and_findings_take_80_columns_and_colours_that_can_be_r
     let listed = on_terminal("list", "1");
     let lines: Vec<_> = listed.lines().collect();
     assert!(lines[0].starts_with("DIGEST"), "{listed}");
-    assert_eq!(lines.len(), 4, "{listed}");
+    assert_eq!(lines.len(), 5, "{listed}");
     let short = format!("{:.12} ", stored.digest());
     assert!(listed.contains(&short), "{listed}");
     assert!(lines.iter().all(|line| line.width() <= 80), "{listed}");
     let counted = on_terminal("stats", "");
-    let bold = "\u{1b}[1msessions       \u{1b}[0m3";
+    let bold = "\u{1b}[1msessions       \u{1b}[0m4";
     assert!(counted.contains(bold), "{counted}");
     let counted = on_terminal("stats", "1");
     let is_plain = !counted.contains('\u{1b}');
@@ -387,6 +389,7 @@ fn destroy_waits_for_the_request_that_holds_the_session_and_not_for_ever() {
 fn of_several_failures_destroy_ends_with_75_only_if_each_says_try_again() {
     let site = Site::new();
     let (held, none) = (site.session(), "0".repeat(64));
+    let path = held.path.clone();
     let manager = site.manager();
     let session = manager.start(held.cookie()).unwrap();
     let soon = [("CGI_SESSION_LOCK_TIMEOUT", "1s")];
@@ -396,6 +399,10 @@ fn of_several_failures_destroy_ends_with_75_only_if_each_says_try_again() {
         refused.exits_with(status).has_lines(0, 2);
     }
     drop(session);
+    // One that is gone lets no other live, however they are named.
+    let refused = site.run(["destroy", &none[..12], &held[..12]]);
+    refused.exits_with(1).has_lines(0, 1);
+    assert!(!path.exists());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::process::ChildStdout;
 
 use rustix::process::kill_process;
+use serde_json::value::RawValue;
 use testkit::outside::full_pipe;
 use testkit::prelude::*;
 use testkit::program::{end_of, piped};
@@ -157,6 +158,23 @@ fn a_value_that_the_program_leaves_as_it_is_keeps_its_end() {
         }
     }
     panic!("the program takes two minutes");
+}
+
+#[test]
+fn the_order_of_keys_and_every_digit_are_stored() {
+    let site = Site::new();
+    let stored = site.session();
+    for (menu, number) in [
+        (r#"{"b":2,"a":"1"}"#, "0.1"),
+        (r#"{"a":"1","b":2}"#, "0.10"),
+    ] {
+        let json = format!(r#"{{"menu":{menu},"n":{number}}}"#);
+        let script = format!("{TYPE}; echo '{json}' > \"$SESSION_VALUES\"");
+        answer(&site, stored.cookie(), &script).is("200", "");
+        let values = site.read(&stored).unwrap();
+        let read = ["menu", "n"].map(|key| values.require::<Box<RawValue>>(key).unwrap());
+        assert_eq!(read.each_ref().map(|it| it.get()), [menu, number]);
+    }
 }
 
 #[test]

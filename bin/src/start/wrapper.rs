@@ -170,11 +170,25 @@ fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
     }
     for key in left.keys() {
         let text: Box<RawValue> = left.require(key)?;
-        let is_same =
-            |value: Value| serde_json::from_str(text.get()).is_ok_and(|new: Value| new == value);
-        if !values.get(key)?.is_some_and(is_same) {
+        let before: Option<Box<RawValue>> = values.get(key)?;
+        if before.is_none_or(|before| canonical(before.get()) != canonical(text.get())) {
             values.insert(key, &text)?;
         }
     }
     Ok(())
+}
+
+/// A JSON text as every language may write it: without blanks, and with the same escapes. The order of an object's
+/// keys and the digits of numbers are left.
+fn canonical(text: &str) -> String {
+    let (mut canonical, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find('"') {
+        canonical.extend(rest[..start].split_ascii_whitespace());
+        let mut texts = serde_json::Deserializer::from_str(&rest[start..]).into_iter::<String>();
+        let Some(Ok(text)) = texts.next() else { break };
+        canonical += &Value::from(text).to_string();
+        rest = &rest[start + texts.byte_offset()..];
+    }
+    canonical.extend(rest.split_ascii_whitespace());
+    canonical
 }
