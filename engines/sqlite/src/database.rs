@@ -170,7 +170,7 @@ impl Database {
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 self.advice()
             }
-            Some(ErrorCode::DiskFull) => "make room or raise the quota; try: df, df -i".into(),
+            Some(ErrorCode::DiskFull) => "make room, or raise the quota; try: df; df -i".into(),
             _ => String::new(),
         };
         Error::store(format!("cannot {action} {path}"), error).with_hint(hint)
