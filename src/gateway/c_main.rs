@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_getfd, retry_on_intr};
 use rustix::stdio::{stderr, stdin, stdout};
 
-/// Makes this handler a program without the start of Rust's standard library: eleven of the some 37 system calls of a
+/// Makes this handler a program without the start of Rust's standard library: eleven of the some 36 system calls of a
 /// CGI request, and a twentieth of its time.
 ///
 /// It takes the place of `main`, in a program that has no other. Its unit tests have an ordinary one:
