@@ -659,8 +659,8 @@ fn the_number_of_workers_is_read_from_the_command_line_under_a_socket_of_the_ser
 }
 
 #[test]
-fn no_more_workers_are_started_than_there_may_be_connections() {
-    let arguments = "--workers 30 --connections 3";
+fn no_more_workers_are_started_than_connections_keep_busy_and_one() {
+    let arguments = "--workers 30 --connections 2";
     let server = echo(Socket::StdinUnix).arguments(arguments).start();
     assert_eq!(server.ask(&get(1, 0, "")).status(), 200);
     until("three workers have begun", || workers(&server) >= 3);

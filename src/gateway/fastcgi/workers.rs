@@ -82,8 +82,8 @@ pub(super) enum Turn {
 impl Workers {
     /// The threads that serve, which the caller starts with one spare thread, and those that may wait or stream.
     pub(super) fn new(limits: &Limits) -> Self {
-        // Each serves one connection at a time.
-        let size = limits.workers().min(limits.connections);
+        // Each serves one connection at a time; while all are busy, one more closes those beyond.
+        let size = limits.workers().min(limits.connections.saturating_add(1));
         let state = State {
             threads: size,
             serving: size,
