@@ -63,6 +63,9 @@ impl Server {
     pub(crate) fn of(site: Site, programs: &Path) -> Self {
         let mut command = site.about("serve");
         command.env("GIVEN", "here").env("KEPT_BACK", "here");
+        let file = site.nothing_set();
+        command.current_dir(site.parent());
+        command.env("CGI_SESSION_CONFIG", file.file_name().unwrap());
         command.args("--env GIVEN --env REMOTE_USER=ada=1 --env EMPTY=".words());
         command.args(["--port", "0", "--programs"]).arg(programs);
         let documents = site.parent().join("documents");
@@ -190,6 +193,12 @@ fn programs_get_of_the_environment_what_the_command_line_names() {
         assert!(answer.contains(&format!("\n{line}")), "{line}: {answer}");
     }
     assert!(!answer.contains("KEPT_BACK"), "{answer}");
+    // They run in another directory than this command.
+    let config = format!(
+        "\nCGI_SESSION_CONFIG={}\n",
+        server.site.nothing_set().display()
+    );
+    assert!(answer.contains(&config), "{answer}");
     let arguments = "serve --programs . --env ABSENT";
     server.site.refuses(arguments, 2, "write NAME=VALUE");
 }

@@ -71,6 +71,7 @@ impl Storage {
         let mut variables: Vec<_> = inherited.collect();
         // The last of several variables of one name counts.
         let kind = directory.as_ref().map(|_| FILES.into());
+        let file = manager.config().file().map(absolute).transpose()?;
         for (name, path) in [(CONFIG, file), (DIRECTORY, directory), (TYPE, kind)] {
             variables.extend(path.map(|path| (name.into(), path.into())));
         }
