@@ -129,7 +129,10 @@ pub(crate) fn get(arguments: &Get, file: Option<&Path>) -> Result<(), Ended> {
 pub(crate) fn set(arguments: &Set, file: Option<&Path>) -> Result<(), Ended> {
     let (key, change) = arguments.change()?;
     let change = |values: &mut Values| change.make(values, &key);
-    arguments.place.change(file, sessions::start, change)
+    let unknown = |digest: &str| Err(sessions::unknown(digest));
+    arguments
+        .place
+        .change(file, sessions::start, unknown, change)
 }
 
 pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<(), Ended> {
@@ -142,7 +145,7 @@ pub(crate) fn unset(arguments: &Unset, file: Option<&Path>) -> Result<(), Ended>
         let header = sessions::cookie_header(manager)?;
         Ok(manager.start(header.unwrap_or_default())?)
     };
-    arguments.place.change(file, open, remove)
+    arguments.place.change(file, open, |_| Ok(()), remove)
 }
 
 /// What `set` does with a value.
@@ -244,11 +247,13 @@ impl Place {
     }
 
     /// Changes the values under the session's lock, and prints the line that `change` returns and the
-    /// cookie, if one is due. `open` opens the visitor's session.
+    /// cookie, if one is due. `open` opens the visitor's session, `unknown` tells how it ends where there is none of
+    /// the digest.
     fn change(
         &self,
         file: Option<&Path>,
         open: impl FnOnce(&SessionManager) -> Result<Session, Ended>,
+        unknown: impl FnOnce(&str) -> Result<(), Ended>,
         change: impl FnOnce(&mut Values) -> cgi_session::Result<Option<String>>,
     ) -> Result<(), Ended> {
         let (line, set_cookie) = if let Some(values) = self.values_file()? {
@@ -256,7 +261,12 @@ impl Place {
         } else {
             let manager = sessions::manager_for_writing(file, self.app.as_deref())?;
             let mut session = match &self.session {
-                Some(digest) => open_by_digest(&manager, digest)?,
+                Some(digest) => {
+                    match manager.open_by_digest(&sessions::find(&manager, digest)?)? {
+                        Some(session) => session,
+                        None => return unknown(digest),
+                    }
+                }
                 None => open(&manager)?,
             };
             let line = change(&mut session)?;
@@ -269,12 +279,6 @@ impl Place {
         }
         Ok(())
     }
-}
-
-fn open_by_digest(manager: &SessionManager, digest: &str) -> Result<Session, Ended> {
-    let session = sessions::find(manager, digest)?;
-    let session = manager.open_by_digest(&session)?;
-    session.ok_or_else(|| sessions::unknown(digest))
 }
 
 #[cfg(test)]

@@ -300,6 +300,7 @@ fn an_administrator_reads_and_changes_by_digest() {
         let command = command.replace("ID", &nobody);
         site.refuses(command.as_str(), 1, "there is no session");
     }
+    site.prints(["unset", "--session", &nobody, "x"], "");
 }
 
 #[test]
