@@ -42,7 +42,8 @@ impl Account {
                 name: text.to_owned(),
             });
         }
-        let uid = text.parse().ok()?;
+        // The highest number is no user, but stands for "as before" in chown(2).
+        let uid = text.parse().ok().filter(|uid| *uid != u32::MAX)?;
         Some(Account::of_uid(uid, uid))
     }
 

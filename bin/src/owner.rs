@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{self, Path};
 
 use cgi_session::Config;
 
@@ -24,7 +24,8 @@ pub(crate) fn act_as_owner(config: &Config) -> Result<(), String> {
 }
 
 /// Whether root can make and remove something in this directory as if it were alone: the directory and all
-/// above it belong to root, and other users may at most add files of their own to them (the sticky bit).
+/// above it belong to root, and other users may at most add files of their own to them (the sticky bit). So do
+/// the links on the way to it, and what is above these.
 pub(crate) fn is_roots_alone(directory: &Path) -> bool {
     why_not_roots_alone(directory).is_none()
 }
@@ -44,6 +45,8 @@ fn why_not_roots_alone(directory: &Path) -> Option<String> {
                 "{shown} belongs to {}",
                 Account::of_uid(found.uid(), found.gid())
             ))
+        } else if let Ok(target) = fs::read_link(path) {
+            why_not_roots_alone(&directory_of(path).join(target))
         } else if !found.is_dir() {
             Some(format!("{shown} is not a directory"))
         } else if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
@@ -54,9 +57,10 @@ fn why_not_roots_alone(directory: &Path) -> Option<String> {
             None
         }
     };
-    match fs::canonicalize(directory) {
+    // Links that lead to each other are an error of the first.
+    match fs::canonicalize(directory).and_then(|_| path::absolute(directory)) {
         // The highest of them decides about all below it.
-        Ok(real) => real.ancestors().filter_map(reason).last(),
+        Ok(path) => path.ancestors().filter_map(reason).last(),
         Err(error) => Some(format!(
             "{} cannot be examined: {error}",
             directory.display()

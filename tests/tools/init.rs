@@ -323,6 +323,9 @@ fn the_file_of_keys_belongs_to_who_reads_it() {
     run("--new-key").exits_with(0).says_nothing();
     assert_eq!((owner(&keys), mode(&keys)), (SOMEBODY, 0o600));
     run("--owner 4712").exits_with(1).complains("chown");
+    // The system takes it for no change of the owner.
+    let no_user = format!("--owner {}", u32::MAX);
+    run(&no_user).exits_with(2).complains("no such user");
 }
 
 #[test]
@@ -357,6 +360,31 @@ fn where_another_user_could_replace_what_root_makes_that_user_makes_it() {
     let refused = refused.complains("(mode 0777), so root does nothing");
     let refused = refused.complains("choose another path");
     refused.lacks("chmod").lacks("chown");
+}
+
+#[test]
+fn root_follows_no_link_that_another_user_could_have_made() {
+    let Some(site) = Site::as_root() else { return };
+    let (theirs, of_root) = (site.parent().join("theirs"), site.parent().join("root"));
+    for directory in [&theirs, &of_root] {
+        fs::create_dir(directory).unwrap();
+    }
+    set_mode(&of_root, 0o700);
+    symlink(&of_root, theirs.join("link")).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    // A link of root's does not hide one of theirs.
+    symlink(theirs.join("link"), site.parent().join("shop")).unwrap();
+    let place = site.parent().display();
+    for path in ["theirs/link", "shop"] {
+        for lines in [
+            format!("storageFileDir = {place}/{path}/sessions"),
+            format!("storageType = cookie\nsecretKeyFile = {place}/{path}/keys"),
+        ] {
+            let refused = site.run_under(&lines, "init --owner 4711");
+            refused.exits_with(1).complains("Permission denied");
+        }
+    }
+    assert_eq!(fs::read_dir(&of_root).unwrap().count(), 0);
 }
 
 #[test]
