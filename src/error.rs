@@ -144,7 +144,7 @@ pub enum Error {
     },
     /// A value cannot be written as JSON, or is not of the type that was asked for.
     Value {
-        /// The key of the value.
+        /// The key of the value; empty when the values as a whole do not fit a struct.
         key: String,
         /// What is wrong with it.
         source: serde_json::Error,
@@ -274,6 +274,11 @@ impl Error {
             Error::Body { status, .. } => *status,
             Error::TooManyFields { .. } => http::StatusCode::BAD_REQUEST,
             Error::SessionsLeft { source, .. } => source.status(),
+            // A handler may wrap what reading the body has failed with.
+            Error::Store { source, .. } => match ours_in(&**source) {
+                Some(Error::Body { status, .. }) => *status,
+                _ => http::StatusCode::INTERNAL_SERVER_ERROR,
+            },
             // It may be over with other requests.
             Error::Io { source, .. } if is_shortage(source) => {
                 http::StatusCode::SERVICE_UNAVAILABLE
@@ -385,7 +390,7 @@ impl fmt::Display for Error {
                 "the session's cookie would take {size} bytes, browsers keep {limit}; use storageType = file for so much"
             ),
             Error::Replaced => f.write_str(
-                "the session has a new id by now; under the old one it cannot be changed",
+                "the session has a new id by now, or another request has ended it; this request cannot change it",
             ),
             Error::SessionsLeft { left, .. } => {
                 write!(f, "{left} of the user's sessions could not be ended, all others are")
@@ -406,6 +411,9 @@ impl fmt::Display for Error {
             }
             Error::MissingKey(key) => write!(f, "the session holds no value for {key:?}"),
             Error::Key { key, reason } => write!(f, "{key:?} cannot be a key: {reason}"),
+            Error::Value { key, .. } if key.is_empty() => {
+                f.write_str("the session does not fit the struct")
+            }
             Error::Value { key, .. } => write!(f, "the value of {key:?} does not fit"),
             Error::Random(_) => f.write_str("no random bytes for a session id"),
             Error::CrossSiteStart => f.write_str(
@@ -523,7 +531,11 @@ mod tests {
     fn an_error_of_ours_is_known_in_whatever_a_program_puts_it() {
         use anyhow::Context as _;
         let busy = || Error::unavailable("cannot reach", "x");
-        let all: [Boxed; 9] = [
+        let cut = || Error::Body {
+            reason: String::new(),
+            status: http::StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        let all: [Boxed; 10] = [
             busy().into(),
             Box::new(Theirs::from(busy())),
             Box::new(Theirs::Source(busy())),
@@ -536,8 +548,9 @@ mod tests {
                 .into(),
             anyhow::Error::from(Theirs::Source(busy())).into(),
             Box::new(Theirs::Source(Error::store("x", Error::Forged))),
+            Error::store("x", io::Error::other(cut())).into(),
         ];
-        let expected = [503, 503, 503, 500, 503, 503, 503, 503, 500];
+        let expected = [503, 503, 503, 500, 503, 503, 503, 503, 500, 413];
         let status = |error: Boxed| kind_of(error).map_or(500, |(status, _)| status);
         assert_eq!(all.map(status), expected);
         assert_eq!(kind_of(Theirs::from(Error::Replaced)), Some((503, true)));

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
 use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -192,12 +192,17 @@ impl Values {
             current.set(field.map(|(key, _)| key));
             field.map(|(key, text)| (key.as_str(), &**text))
         });
-        T::deserialize(MapDeserializer::new(fields)).map_err(|source| Error::Value {
-            key: current
-                .get()
-                .map_or(std::any::type_name::<T>(), String::as_str)
-                .to_owned(),
-            source,
+        T::deserialize(MapDeserializer::new(fields)).map_err(|source: serde_json::Error| {
+            let key = current.get().cloned().unwrap_or_default();
+            let source = if key.is_empty() {
+                let name = std::any::type_name::<T>();
+                serde_json::Error::custom(format_args!(
+                    "{source} of {name}; #[serde(default)] lets it be absent"
+                ))
+            } else {
+                source
+            };
+            Error::Value { key, source }
         })
     }
 
@@ -284,7 +289,7 @@ fn texts_of<T: Serialize>(
 ) -> Result<BTreeMap<String, Box<RawValue>>> {
     let texts = to_text(fields).and_then(|text| serde_json::from_str::<Unique<_>>(text.get()));
     texts.map(|texts| texts.0).map_err(|source| Error::Value {
-        key: std::any::type_name::<T>().to_owned(),
+        key: String::new(),
         source,
     })
 }

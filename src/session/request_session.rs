@@ -16,6 +16,10 @@ use crate::session::lazy_manager::{LazyManager, RETRY};
 use crate::session::{ClosedCookie, Flashed, MAX_CANDIDATES, Session, Snapshot, UserSession};
 
 /// A request's dealings with sessions, whichever way the handler opens and ends them.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the request"
+)]
 pub(crate) struct RequestSession {
     lazy_manager: LazyManager,
     manager: Option<SessionManager>,
@@ -28,6 +32,8 @@ pub(crate) struct RequestSession {
     dead_cookies: usize,
     /// What to look up: what was presented, then the session that this request stored.
     lookups: Presented,
+    /// What the lookups lead to was seen by this request, and not destroyed by it.
+    was_live: bool,
     /// What the client presented beside that, for when it logs out.
     others: Vec<SessionId>,
     session: Option<Session>,
@@ -112,6 +118,7 @@ impl RequestSession {
             presented: Presented::none(By::Cookie),
             dead_cookies: 0,
             lookups: Presented::none(By::Cookie),
+            was_live: false,
             others: Vec::new(),
             session: None,
             flashes: None,
@@ -234,12 +241,14 @@ impl RequestSession {
     }
 
     fn present(&mut self, presented: Presented) {
+        self.was_live = false;
         self.lookups = presented.clone();
         self.presented = presented;
     }
 
     /// From now on a session of this request counts.
     fn look_up(&mut self, own: Vec<SessionId>) {
+        self.was_live = !own.is_empty();
         let mut before = std::mem::replace(&mut self.lookups.ids, own);
         before.retain(|id| !self.lookups.ids.contains(id));
         self.others.append(&mut before);
@@ -276,6 +285,10 @@ impl RequestSession {
         match self.open()? {
             Found::Live(()) => {}
             Found::Marker(_) => return Err(Error::Replaced),
+            // Another request has ended it: what this one would begin logs out who has logged in again since.
+            Found::Nothing if self.was_live && self.presented.by != By::Program => {
+                return Err(Error::Replaced);
+            }
             Found::Nothing => self.begin()?,
         }
         self.session.as_mut().ok_or(Error::Ended)
@@ -388,6 +401,7 @@ impl RequestSession {
         };
         // Markers and copies may stand before it.
         self.lookups.ids.sort_by_key(|shown| *shown != id);
+        self.was_live = true;
         let is_due = || snapshot.is_cookie_due(manager.config(), SystemTime::now());
         if matches!(self.cookie, Cookie::Untouched)
             && self.presented.by == By::Cookie
@@ -494,6 +508,7 @@ impl RequestSession {
             self.logout = due;
         }
         self.lookups.ids.clear();
+        self.was_live = false;
         self.others.clear();
         self.flashes = None;
         Ok(())

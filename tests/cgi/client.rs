@@ -177,6 +177,38 @@ fn a_form_is_posted_and_its_token_checked() {
 }
 
 #[test]
+fn a_late_change_of_a_session_that_another_request_has_ended_logs_nobody_out() {
+    fn log_in(request: &mut Request) -> Result<Response> {
+        request.session()?.set_user(Some("ada"))?;
+        Ok(Response::text(""))
+    }
+    fn log_out(request: &mut Request) -> Result<Response> {
+        request.destroy_session().map(|()| Response::text(""))
+    }
+    let client = Client::default();
+    for sees in [
+        |request: &mut Request| request.session().map(drop),
+        |request: &mut Request| request.read_session().map(drop),
+        |request: &mut Request| request.existing_session().map(drop),
+    ] {
+        let _ = client.get("/").send(log_in);
+        let late = client.get("/").send(|request: &mut Request| {
+            sees(request)?;
+            request.commit_session()?;
+            let _ = (client.get("/").send(log_out), client.get("/").send(log_in));
+            request.update_session(|session| session.insert("late", 1))?;
+            Ok::<_, Error>(Response::text("stored"))
+        });
+        assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let user = client.get("/").send(|request: &mut Request| {
+            let user = request.session()?.user().map(str::to_owned);
+            Ok::<_, Error>(Response::text(user.unwrap_or_default()))
+        });
+        assert_eq!(user.body_text(), "ada");
+    }
+}
+
+#[test]
 fn the_fields_of_a_form_are_found_whatever_its_method() {
     fn fields(request: &mut Request) -> Result<Response> {
         request.save_fields(&["name"])?;
