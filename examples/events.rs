@@ -34,6 +34,10 @@ pub(crate) fn events(request: &mut Request) -> Result<Response> {
             let Some(snapshot) = snapshot else {
                 return out.write_all(b"data: no session\n\n");
             };
+            if snapshot.is_replaced() {
+                // It has another id by now, with which the browser connects again.
+                return Ok(());
+            }
             let views: Option<u64> = snapshot.get("pageViews").map_err(io::Error::other)?;
             if shown == views {
                 // A comment: it shows whether the client has left, and that the stream goes on.
