@@ -24,6 +24,7 @@ use signal_hook::flag;
 use crate::location::Location;
 use crate::progress::Progress;
 use crate::report::{self, Ended};
+use crate::signals::not_ignored;
 use crate::{owner, private, sessions};
 pub(crate) use arguments::Arguments;
 use arguments::Program;
@@ -148,7 +149,7 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(
     let mut sweep = sweep(arguments).observer(&observer);
     if each.is_some() {
         // The program, which has a group of its own, is ended before this process.
-        for signal in [SIGHUP, SIGINT, SIGTERM] {
+        for signal in not_ignored(&[SIGHUP, SIGINT, SIGTERM]) {
             flag::register(signal, Arc::clone(&stop))
                 .map_err(|error| Error::io("cannot catch signals", "", error))?;
         }

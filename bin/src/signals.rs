@@ -1,5 +1,6 @@
 //! [`Signals`]: SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGUSR1 end a run early, and leave the process time to clean up.
 
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ pub(crate) struct Signals(Arc<AtomicUsize>);
 impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
         let caught = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1] {
+        for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1]) {
             let number = usize::try_from(signal).unwrap_or_default();
             flag::register_usize(signal, Arc::clone(&caught), number)?;
         }
@@ -27,4 +28,14 @@ impl Signals {
     pub(crate) fn any(&self) -> bool {
         self.last() != 0
     }
+}
+
+/// Those of these signals that this process was not started to ignore, as SIGHUP is under nohup.
+pub(crate) fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let ignored = mask.unwrap_or_default();
+    let caught = move |signal: &i32| ignored >> (signal - 1) & 1 == 0;
+    signals.iter().copied().filter(caught)
 }

@@ -306,6 +306,23 @@ fn a_clean_up_that_is_ended_ends_its_program_and_counts_no_try() {
 }
 
 #[test]
+fn a_clean_up_under_nohup_is_not_ended_by_a_hangup() {
+    let site = Site::new();
+    site.expired_session();
+    let program = program(&site, "kill -HUP $PPID; sleep 0.3");
+    let mut nohup = Command::new("nohup");
+    let cleanup = site.about("cleanup");
+    nohup.arg(cleanup.get_program()).args(cleanup.get_args());
+    nohup.envs(
+        cleanup
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    nohup.arg("--each").arg(&program).stdin(Stdio::null());
+    Finished::of(&mut nohup).exits_with(0);
+}
+
+#[test]
 fn a_store_that_deletes_by_itself_is_refused() {
     let site = Site::new();
     let lines = "storageType = ram\nexpiredBy = cleanup";

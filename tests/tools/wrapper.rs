@@ -448,6 +448,21 @@ fn where_there_is_no_place_for_the_values_the_error_names_it() {
 }
 
 #[test]
+fn a_wrapper_under_nohup_is_not_ended_by_a_hangup() {
+    let site = Site::new();
+    let script = format!("kill -HUP $PPID; sleep 0.3; {TYPE}; echo done");
+    let wrapper = wrapper(&site, "", &script);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(wrapper.get_program()).args(wrapper.get_args());
+    nohup.envs(
+        wrapper
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    page(Finished::of(nohup.stdin(Stdio::null()))).is("200", "done\n");
+}
+
+#[test]
 fn a_wrapper_that_is_told_to_end_saves_nothing_and_ends_its_program() {
     for signal in [
         Signal::TERM,

@@ -17,6 +17,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::signals::not_ignored;
+
 /// The longest output, and the longest text of values. Both wait in memory until the session is stored.
 pub(crate) const LONGEST: u64 = 64 << 20;
 /// How long a program may take to end after SIGTERM.
@@ -161,7 +163,7 @@ struct Watched(Arc<Mutex<Option<Running>>>);
 impl Watched {
     /// Waits for signals in a thread of its own.
     fn begin() -> io::Result<Self> {
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1])?;
+        let mut signals = Signals::new(not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1]))?;
         let watched = Watched(Arc::default());
         let noticed = watched.clone();
         thread::Builder::new()
