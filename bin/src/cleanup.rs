@@ -18,13 +18,11 @@ use cgi_session::{
 };
 use indicatif::HumanCount;
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use crate::location::Location;
 use crate::progress::Progress;
 use crate::report::{self, Ended};
-use crate::signals::not_ignored;
+use crate::signals::Signals;
 use crate::{owner, private, sessions};
 pub(crate) use arguments::Arguments;
 use arguments::Program;
@@ -146,13 +144,12 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(
         let each = each.as_ref();
         each.map_or(Ok(()), |each| each.call(session, stored))
     };
+    let mut signals = None;
     let mut sweep = sweep(arguments).observer(&observer);
     if each.is_some() {
         // The program, which has a group of its own, is ended before this process.
-        for signal in not_ignored(&[SIGHUP, SIGINT, SIGTERM]) {
-            flag::register(signal, Arc::clone(&stop))
-                .map_err(|error| Error::io("cannot catch signals", "", error))?;
-        }
+        let caught = Signals::stopping(&stop);
+        signals = Some(caught.map_err(|error| Error::io("cannot catch signals", "", error))?);
         sweep = sweep.each(&call).each_tries(arguments.each_tries);
         sweep = sweep.stop_when(&stop);
     }
@@ -186,6 +183,12 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(
     }
     if unusable.is_some() {
         return Ended::with(report::USAGE.into());
+    }
+    let signal = signals.map_or(0, |signals: Signals| signals.last());
+    if signal != 0 {
+        let status = report::INTERRUPTED | u8::try_from(signal).unwrap_or_default();
+        let line = "interrupted; run it again for the rest";
+        return Err(Ended::saying(line, status));
     }
     if swept.already_running && arguments.fail_if_running {
         let line = format!("another clean-up of {store} is running");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
@@ -12,10 +12,16 @@ pub(crate) struct Signals(Arc<AtomicUsize>);
 
 impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
+        Signals::stopping(&Arc::default())
+    }
+
+    /// Catches them, and sets `stop` at the first.
+    pub(crate) fn stopping(stop: &Arc<AtomicBool>) -> io::Result<Self> {
         let caught = Arc::new(AtomicUsize::new(0));
         for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1]) {
             let number = usize::try_from(signal).unwrap_or_default();
             flag::register_usize(signal, Arc::clone(&caught), number)?;
+            flag::register(signal, Arc::clone(stop))?;
         }
         Ok(Signals(caught))
     }

@@ -297,12 +297,22 @@ fn a_clean_up_that_is_ended_ends_its_program_and_counts_no_try() {
     command.arg(&program);
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the program runs", || pid.exists());
-    send(Signal::TERM, &child);
+    send(Signal::QUIT, &child);
     let ended = Finished::from(child.wait_with_output().unwrap());
-    ended.exits_with(1).complains("was interrupted");
+    ended.exits_with(131).complains("was interrupted");
     let pid = fs::read_to_string(pid).unwrap();
     assert!(!Path::new("/proc").join(pid.trim()).exists());
     assert_eq!(fs::read(&expired.path).unwrap(), before);
+}
+
+#[test]
+fn a_clean_up_that_is_ended_between_two_programs_says_so() {
+    let site = Site::new();
+    site.expired_sessions(2);
+    let program = program(&site, "kill -TERM $PPID");
+    let ended = each(&site, &program, "").exits_with(143);
+    ended.complains("run it again for the rest");
+    assert!(!site.names().is_empty());
 }
 
 #[test]
