@@ -81,7 +81,7 @@ pub enum Error {
     },
     /// The session's id was replaced ([`Session::regenerate_id`](crate::Session::regenerate_id)): the old one
     /// shows nothing, or with a grace what was there, and changes nothing. The client has the new one by now,
-    /// or is about to get it.
+    /// or is about to get it. Also a session that this request has seen, and another one has ended since.
     Replaced,
     /// Of the sessions of a user that were to be ended, some are left; all others are ended. Try again for
     /// these.

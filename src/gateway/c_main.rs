@@ -79,7 +79,9 @@ pub fn start_by_c(run: impl FnOnce() -> ExitCode) -> ! {
     let mut polled = descriptors
         .each_ref()
         .map(|it| PollFd::new(it, PollFlags::empty()));
-    let is_polled = retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))).is_ok();
+    // Apple's poll(2) says nothing of a closed descriptor.
+    let is_polled = cfg!(not(target_vendor = "apple"))
+        && retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))).is_ok();
     for (descriptor, polled) in descriptors.iter().zip(polled) {
         let is_closed = if is_polled {
             polled.revents().contains(PollFlags::NVAL)

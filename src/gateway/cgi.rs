@@ -65,7 +65,7 @@ pub(crate) fn run(
 
 fn send(answer: Answer, head_only: bool) {
     let Answer {
-        response,
+        mut response,
         body,
         manager,
         session,
@@ -97,6 +97,7 @@ fn send(answer: Answer, head_only: bool) {
         // What has come since.
         drain(Some(0));
     }
+    response.drop_stream();
     // The end of the process is the end of all they hold.
     mem::forget((response, body, manager, params));
 }

@@ -116,7 +116,7 @@ impl Reason {
         match self {
             Reason::Replaced { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Your session was renewed while this request was under way. Please reload the page.",
+                "Your session was changed by another request meanwhile. Please reload the page.",
             ),
             Reason::Status(status) => (status, text_of(status)),
         }

@@ -262,6 +262,11 @@ impl Response {
         }
     }
 
+    /// Drops the closure of a stream, run or not, and what it holds.
+    pub(crate) fn drop_stream(&mut self) {
+        self.source = Source::Memory;
+    }
+
     /// How long a stream says it is.
     pub(crate) fn announced(&self) -> Option<u64> {
         let length = self.headers.get(CONTENT_LENGTH)?;

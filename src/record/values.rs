@@ -194,7 +194,7 @@ impl Values {
         });
         T::deserialize(MapDeserializer::new(fields)).map_err(|source: serde_json::Error| {
             let key = current.get().cloned().unwrap_or_default();
-            let source = if key.is_empty() {
+            let source = if key.is_empty() && source.to_string().starts_with("missing field") {
                 let name = std::any::type_name::<T>();
                 serde_json::Error::custom(format_args!(
                     "{source} of {name}; #[serde(default)] lets it be absent"
@@ -241,34 +241,24 @@ impl Values {
         let result = change(&mut fields);
         let after = texts_of(&fields, check::to_text)?;
         let mut edited = self.clone();
-        for key in before.keys().filter(|key| !after.contains_key(*key)) {
+        let is_own = |key: &str| before.contains_key(key) || after.contains_key(key);
+        for (key, value) in before.iter().filter(|it| !after.contains_key(it.0)) {
+            edited.remove_alias::<T>(key, value, is_own);
             edited.remove(key);
         }
-        let (mut nulls, mut has_more) = (Vec::new(), false);
+        let mut nulls = Vec::new();
         for (key, value) in &after {
             if before.get(key).is_some_and(|old| old.get() == value.get()) {
                 continue;
             }
+            edited.remove_alias::<T>(key, before.get(key).unwrap_or(value), is_own);
             if value.get() == "null" {
                 edited.remove(key);
                 nulls.push(key);
             } else {
                 // Its end stays.
                 let text = edited.storable(key, value)?;
-                has_more |= edited.texts.0.insert(key.clone(), text).is_none();
-            }
-        }
-        if has_more && edited.to_struct::<T>().is_err() {
-            // What was read by an alias is under the field's own name now, and `T` refuses both.
-            let mut own = self.clone();
-            own.texts.0.clone_from(&after);
-            for (key, text) in self.texts.0.iter().filter(|it| !after.contains_key(it.0)) {
-                let is_readable = own.to_struct::<T>().is_ok();
-                own.texts.0.insert(key.clone(), text.clone());
-                if is_readable && own.to_struct::<T>().is_err() {
-                    own.texts.0.remove(key);
-                    edited.remove(key);
-                }
+                edited.texts.0.insert(key.clone(), text);
             }
         }
         if !nulls.is_empty() && edited.to_struct::<T>().is_err() {
@@ -280,6 +270,33 @@ impl Values {
         *self = edited;
         Ok(result)
     }
+
+    /// Removes the value that a struct has read by an alias of this field: it would refuse both.
+    fn remove_alias<T: DeserializeOwned>(
+        &mut self,
+        field: &str,
+        value: &RawValue,
+        is_own: impl Fn(&str) -> bool,
+    ) {
+        let reads = |texts: &Self| texts.to_struct::<T>().is_ok();
+        let mut both = self.clone();
+        if both
+            .texts
+            .0
+            .insert(field.to_owned(), value.to_owned())
+            .is_some()
+            || reads(&both)
+        {
+            return;
+        }
+        let alias = self.keys().filter(|key| !is_own(key)).find(|alias| {
+            let mut one = both.clone();
+            one.remove(alias) && reads(&one)
+        });
+        if let Some(alias) = alias.map(str::to_owned) {
+            self.remove(&alias);
+        }
+    }
 }
 
 /// The fields of a struct as JSON texts.
@@ -289,7 +306,7 @@ fn texts_of<T: Serialize>(
 ) -> Result<BTreeMap<String, Box<RawValue>>> {
     let texts = to_text(fields).and_then(|text| serde_json::from_str::<Unique<_>>(text.get()));
     texts.map(|texts| texts.0).map_err(|source| Error::Value {
-        key: String::new(),
+        key: std::any::type_name::<T>().to_owned(),
         source,
     })
 }
@@ -567,12 +584,13 @@ mod tests {
             full_name: String,
             #[serde(alias = "old")]
             code: u8,
-            note: Option<String>,
+            #[serde(alias = "note")]
+            word: Option<String>,
         }
         for alias in ["name", "zname"] {
             let mut values = values(&[(alias, "Ada"), ("other", "2")]);
             values.insert("old", 7).unwrap();
-            values.edit(|it: &mut Renamed| it.note = None).unwrap();
+            values.edit(|it: &mut Renamed| it.word = None).unwrap();
             assert_eq!(values.get::<String>(alias).unwrap().as_deref(), Some("Ada"));
             for letter in ["!", "?"] {
                 let change = |it: &mut Renamed| (it.full_name += letter, it.code += 1);
@@ -582,6 +600,14 @@ mod tests {
             let read: Renamed = values.to_struct().unwrap();
             assert_eq!((&*read.full_name, read.code), ("Ada!?", 9));
         }
+        let mut values = values(&[("name", "Ada"), ("note", "x")]);
+        values.insert("old", 7).unwrap();
+        values.edit(|it: &mut Renamed| it.code += 1).unwrap();
+        assert!(values.keys().eq(["code", "name", "note"]));
+        values.edit(|it: &mut Renamed| it.word = None).unwrap();
+        let read: Renamed = values.to_struct().unwrap();
+        assert_eq!((&*read.full_name, read.code, read.word), ("Ada", 8, None));
+        assert!(values.keys().eq(["code", "name"]));
     }
 
     #[test]

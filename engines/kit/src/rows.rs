@@ -1,6 +1,6 @@
 //! Rows of a table, in whatever database it is: clean-ups delete the expired, and new sessions need room.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use cgi_session::store::unix_seconds;
 use cgi_session::{Error, Result, SessionDigest, Sweep, SweepEvent, SweepReport};
@@ -157,11 +157,11 @@ fn repair(rows: &mut impl Deleter, now: SystemTime) -> Result<bool> {
     }
 }
 
-/// The condition that a clock has noted a use that was ahead by more than a session lives. The own may be behind.
+/// The condition that a clock has noted a use that was ahead by more than `lifetime` or a century. The own may be behind.
 fn is_ahead(rows: &impl Deleter, now: SystemTime) -> String {
-    let longest = rows.database().config().lifetime().unwrap_or(Duration::MAX);
-    let ahead = unix_seconds(now).saturating_add(longest.as_secs());
-    format!("used > {}", ahead.min(i64::MAX as u64))
+    let lifetime = rows.database().config().lifetime();
+    let longest = lifetime.map_or(3_155_760_000, |it| it.as_secs());
+    format!("used > {}", unix_seconds(now).saturating_add(longest))
 }
 
 /// The next expired rows behind this end, which may be the whole part of a time, and name; the longest expired first.

@@ -12,7 +12,7 @@ use crate::reading::{Loaded, NEVER, renewing, tell, time};
 
 /// The row of the table of states that holds the time of the last clean-up.
 pub const LAST_SWEEP: &str = "lastSweep";
-/// The row with a number that is at least that of the sessions.
+/// The row with about the number of the sessions, as of [`COUNTED`].
 pub const COUNT: &str = "count";
 /// The row with the time at which they were counted.
 pub const COUNTED: &str = "counted";

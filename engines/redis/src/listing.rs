@@ -115,8 +115,8 @@ impl Shared {
         let mut seen = HashSet::new();
         self.scan("{*}", "hash", |keys| {
             let sessions = keys.iter().filter_map(|key| self.session(key));
-            let half = |it: &SessionDigest| u64::from_str_radix(&it.as_str()[..16], 16).ok();
-            visit(sessions.filter(|it| seen.insert(half(it))).collect())
+            let quarter = |it: &SessionDigest| u64::from_str_radix(&it.as_str()[..16], 16).ok();
+            visit(sessions.filter(|it| seen.insert(quarter(it))).collect())
         })
     }
 

@@ -108,10 +108,13 @@ impl IdleConnections {
         let others = idle.values().filter(|it| Some(it.number) != except);
         let mut others: Vec<_> = others.collect();
         others.sort_by_key(|it| (it.is_owed() || !it.is_between_requests(), it.last_active));
-        // Its next request may wait to be read.
-        let silent = others
+        // Its next request may wait to be read; one that has something to do comes last all the same.
+        let between = others
             .iter()
-            .find(|it| !it.speaks_within(Duration::ZERO))
+            .take_while(|it| it.is_between_requests() && !it.is_owed());
+        let silent = between
+            .into_iter()
+            .find(|it| it.is_left() || !it.speaks_within(Duration::ZERO))
             .or(others.first());
         let number = silent.map(|it| it.number);
         let closed = number.and_then(|number| idle.remove(&number));
