@@ -161,8 +161,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Error {
     let (uid, word) = (rustix::process::geteuid().as_raw(), shell_word(path));
     let advice = if error.kind() == ErrorKind::PermissionDenied && path.exists() {
         format!(
-            "; running as uid {uid}; try: chmod 0644 {word} or, where it holds a password, 0640 and the group of the \
-             programs"
+            "; running as uid {uid}; try: chmod 0644 {word}; where it holds a password, rather: chgrp GROUP {word} && \
+             chmod 0640 {word}"
         )
     } else {
         String::new()

@@ -269,7 +269,13 @@ impl Lease for CookieLease {
 fn keys_of(config: &Config) -> Result<Vec<Key>> {
     let file = config.file().map(shell_word);
     let file = file.map_or(String::new(), |file| format!(" --config {file}"));
-    let make = format!("make it with: cgi-session init{file} --owner www-data");
+    let uid = rustix::process::geteuid();
+    // Of root's programs there are none, and only root can give a file away.
+    let owner = match uid.as_raw() {
+        0 => "www-data".to_owned(),
+        uid => uid.to_string(),
+    };
+    let make = format!("make it with: cgi-session init{file} --owner {owner}");
     let path = config.secret_key_file.as_deref().ok_or_else(|| {
         Error::Config(format!(
             "storageType = cookie needs secretKeyFile, a file that holds the key; set it, and {make}"

@@ -114,6 +114,13 @@ fn who_may_connect_to_a_socket_is_said_on_the_command_line() {
 
 #[test]
 fn a_socket_whose_group_cannot_be_changed_is_removed_at_once() {
+    let groups = fs::read_to_string("/proc/self/status").unwrap();
+    let has_it = groups
+        .lines()
+        .any(|line| line.starts_with('G') && line.split_whitespace().any(|it| it == "0"));
+    if web_user().is_none() && has_it {
+        return;
+    }
     let place = TempDir::new().unwrap();
     give(place.path(), web_user());
     let path = place.path().join("socket");

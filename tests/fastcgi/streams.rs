@@ -210,7 +210,8 @@ fn a_stream_whose_thread_cannot_start_is_answered_503_and_saves_nothing() {
         let pid = Pid::from_raw(server.pid().try_into().unwrap());
         prlimit(pid, Resource::As, limit).unwrap();
         let refused = server.ask(&visit(1, 0, "mode=plain", &cookie));
-        if refused.status() == 200 {
+        // In such a stack, the standard library ends the program when it has no memory for its signals.
+        if refused.head.is_empty() || refused.status() == 200 {
             return false;
         }
         assert_eq!((refused.status(), refused.end), (503, Some(0)));

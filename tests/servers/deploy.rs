@@ -70,6 +70,16 @@ fn cron_runs_as_the_servers_user_and_knows_the_usual_places() {
 
 #[test]
 fn systemd_makes_the_directory_for_the_servers_user_alone() {
+    let version = Command::new("systemd-tmpfiles").arg("--version").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let number = version
+        .unwrap_or_default()
+        .split(' ')
+        .nth(1)
+        .map(str::to_owned);
+    if number.is_some_and(|number| number.parse::<u32>().is_ok_and(|number| number < 251)) {
+        return testkit::skip("systemd-tmpfiles before 251: it knows no colon");
+    }
     if !is_installed("systemd-tmpfiles") || !may_act_as_root() {
         return;
     }

@@ -144,11 +144,12 @@ fn a_value_that_the_program_leaves_as_it_is_keeps_its_end() {
     for life in (0..8).map(|doubled| Duration::from_secs(1 << doubled)) {
         let mut session = site.manager().start("").unwrap();
         let begun = Instant::now();
-        session.insert_for("code", [4, 7], life).unwrap();
+        let code = json!({"a": 4, "b": 7});
+        session.insert_for("code", code, life).unwrap();
         session.insert_for("other", 1, life).unwrap();
         let cookie = &header_of(session.commit().unwrap());
-        let json = "{\\\"code\\\": [4, 7], \\\"other\\\": 2}";
-        let script = format!("{TYPE}; echo \"{json}\" > \"$SESSION_VALUES\"");
+        let json = r#"{"code": {"b": 7, "a": 4}, "other": 2}"#;
+        let script = format!("{TYPE}; echo '{json}' > \"$SESSION_VALUES\"");
         answer(&site, cookie, &script).is("200", "");
         if begun.elapsed() < life {
             return wait_until("the end of what was left as it was", || {

@@ -1,5 +1,6 @@
 //! One CGI request answered by a program that knows nothing of sessions.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::error::Error as StdError;
 use std::ffi::{OsStr, OsString};
@@ -171,7 +172,16 @@ fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
     for key in left.keys() {
         let text: Box<RawValue> = left.require(key)?;
         let before: Option<Box<RawValue>> = values.get(key)?;
-        if before.is_none_or(|before| canonical(before.get()) != canonical(text.get())) {
+        let before = before.as_deref().map_or("", RawValue::get);
+        if canonical(before) == canonical(text.get()) {
+            continue;
+        }
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).ok();
+        if parsed(before) == parsed(text.get()) {
+            // In another order, as some languages write it each time: its end stays.
+            let key = key.to_owned();
+            values.edit(|all: &mut BTreeMap<String, Box<RawValue>>| all.insert(key, text))?;
+        } else {
             values.insert(key, &text)?;
         }
     }
