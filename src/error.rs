@@ -81,7 +81,7 @@ pub enum Error {
     },
     /// The session's id was replaced ([`Session::regenerate_id`](crate::Session::regenerate_id)): the old one
     /// shows nothing, or with a grace what was there, and changes nothing. The client has the new one by now,
-    /// or is about to get it. Also a session that this request has seen, and another one has ended since.
+    /// or is about to get it. Also a session that this request has seen, and that has ended since.
     Replaced,
     /// Of the sessions of a user that were to be ended, some are left; all others are ended. Try again for
     /// these.
@@ -390,7 +390,7 @@ impl fmt::Display for Error {
                 "the session's cookie would take {size} bytes, browsers keep {limit}; use storageType = file for so much"
             ),
             Error::Replaced => f.write_str(
-                "the session has a new id by now, or another request has ended it; this request cannot change it",
+                "the session has a new id by now, or has ended; this request cannot change it",
             ),
             Error::SessionsLeft { left, .. } => {
                 write!(f, "{left} of the user's sessions could not be ended, all others are")

@@ -36,12 +36,13 @@ impl Signals {
     }
 }
 
-/// Those of these signals that this process was not started to ignore, as SIGHUP is under nohup.
+/// These signals, without SIGHUP where this process was started to ignore that, by nohup. A shell lets what it starts in
+/// the background ignore others, too, which a program catches all the same.
 pub(crate) fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     let ignored = mask.unwrap_or_default();
-    let caught = move |signal: &i32| ignored >> (signal - 1) & 1 == 0;
+    let caught = move |signal: &i32| *signal != SIGHUP || ignored >> (signal - 1) & 1 == 0;
     signals.iter().copied().filter(caught)
 }

@@ -243,7 +243,7 @@ impl Values {
         let mut edited = self.clone();
         let is_own = |key: &str| before.contains_key(key) || after.contains_key(key);
         for (key, value) in before.iter().filter(|it| !after.contains_key(it.0)) {
-            edited.remove_alias::<T>(key, value, is_own);
+            edited.take_over(self.alias_of::<T>(key, value, is_own), key);
             edited.remove(key);
         }
         let mut nulls = Vec::new();
@@ -251,7 +251,8 @@ impl Values {
             if before.get(key).is_some_and(|old| old.get() == value.get()) {
                 continue;
             }
-            edited.remove_alias::<T>(key, before.get(key).unwrap_or(value), is_own);
+            let known = before.get(key).unwrap_or(value);
+            edited.take_over(self.alias_of::<T>(key, known, is_own), key);
             if value.get() == "null" {
                 edited.remove(key);
                 nulls.push(key);
@@ -271,31 +272,37 @@ impl Values {
         Ok(result)
     }
 
-    /// Removes the value that a struct has read by an alias of this field: it would refuse both.
-    fn remove_alias<T: DeserializeOwned>(
-        &mut self,
+    /// The key of the value that a struct has read as this field by an alias: it would refuse both.
+    fn alias_of<T: DeserializeOwned>(
+        &self,
         field: &str,
         value: &RawValue,
         is_own: impl Fn(&str) -> bool,
-    ) {
+    ) -> Option<String> {
+        if self.contains(field) {
+            return None;
+        }
         let reads = |texts: &Self| texts.to_struct::<T>().is_ok();
         let mut both = self.clone();
-        if both
-            .texts
-            .0
-            .insert(field.to_owned(), value.to_owned())
-            .is_some()
-            || reads(&both)
-        {
-            return;
+        both.texts.0.insert(field.to_owned(), value.to_owned());
+        if reads(&both) {
+            return None;
         }
-        let alias = self.keys().filter(|key| !is_own(key)).find(|alias| {
+        let mut others = self.keys().filter(|key| !is_own(key));
+        let alias = others.find(|alias| {
             let mut one = both.clone();
             one.remove(alias) && reads(&one)
         });
-        if let Some(alias) = alias.map(str::to_owned) {
-            self.remove(&alias);
+        alias.map(str::to_owned)
+    }
+
+    /// Lets a field take the place, and the end, of what an alias of it had stored.
+    fn take_over(&mut self, alias: Option<String>, field: &str) {
+        let Some(alias) = alias else { return };
+        if let Some(end) = self.ends.get(&alias).copied() {
+            self.ends.insert(field.to_owned(), end);
         }
+        self.remove(&alias);
     }
 }
 

@@ -489,6 +489,7 @@ impl RequestSession {
     fn destroy_shown(&mut self, is_own_ended: bool) -> Result<()> {
         self.was_used = true;
         self.manager()?;
+        self.was_live = false;
         let mut ids = self.lookups.ids.clone();
         ids.extend_from_slice(&self.others);
         let (open, by) = (self.session.take(), self.presented.by);

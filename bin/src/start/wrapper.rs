@@ -169,6 +169,7 @@ fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
     for key in before.iter().filter(|key| !left.contains(key)) {
         values.remove(key);
     }
+    let mut reordered = Vec::new();
     for key in left.keys() {
         let text: Box<RawValue> = left.require(key)?;
         let before: Option<Box<RawValue>> = values.get(key)?;
@@ -177,13 +178,15 @@ fn replace(values: &mut Values, left: &Values) -> cgi_session::Result<()> {
             continue;
         }
         let parsed = |text: &str| serde_json::from_str::<Value>(text).ok();
-        if parsed(before) == parsed(text.get()) {
-            // In another order, as some languages write it each time: its end stays.
-            let key = key.to_owned();
-            values.edit(|all: &mut BTreeMap<String, Box<RawValue>>| all.insert(key, text))?;
+        if parsed(before).is_some_and(|before| Some(before) == parsed(text.get())) {
+            // As some languages write it each time: its end stays.
+            reordered.push((key.to_owned(), text));
         } else {
             values.insert(key, &text)?;
         }
+    }
+    if !reordered.is_empty() {
+        values.edit(|all: &mut BTreeMap<String, Box<RawValue>>| all.extend(reordered))?;
     }
     Ok(())
 }
