@@ -49,7 +49,8 @@ impl Config {
         self.lock_lease
     }
 
-    /// The name of the table, or what the keys of Redis begin with: letters, digits and `_`, at most 63; 55 in an SQL database.
+    /// The name of the table, or what the keys of Redis begin with: letters, digits and `_`, at most 63; 55 in an SQL
+    /// database.
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table

@@ -18,7 +18,8 @@ use crate::id::SessionDigest;
 use crate::session::lazy_manager::LazyManager;
 
 impl Connection {
-    /// Sends the response, and lines for the server's log; the configuration says where a failure is reported. Returns the connection after a whole response if there is more to read.
+    /// Sends the response, and lines for the server's log; the configuration says where a failure is reported.
+    /// Returns the connection after a whole response if there is more to read.
     pub(in crate::gateway::fastcgi) fn stream(
         mut self,
         response: &Response,
