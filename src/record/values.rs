@@ -208,8 +208,9 @@ impl Values {
 
     /// Changes values through a struct of one's own, whose fields are the keys.
     ///
-    /// A field that `change` has changed is written under its name, and removed when it is `None` or
-    /// is now skipped when serialized; everything else stays as it is. What an alias of a changed field had stored goes.
+    /// A field that `change` has changed is written under its name, and removed when it is `None` (unless its default
+    /// is another) or is now skipped when serialized; everything else stays as it is. What an alias of a changed field
+    /// had stored goes.
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
@@ -262,8 +263,12 @@ impl Values {
                 edited.texts.0.insert(key.clone(), text);
             }
         }
-        if !nulls.is_empty() && edited.to_struct::<T>().is_err() {
-            // What is null without being an Option cannot be read when it is missing.
+        if !nulls.is_empty() {
+            // What is missing may be read as a default, or not at all where it is null without being an Option.
+            let read = edited.to_struct::<T>();
+            let read = read.and_then(|fields| texts_of(&fields, check::to_text));
+            let read = read.unwrap_or_default();
+            nulls.retain(|key| read.get(*key).is_none_or(|text| text.get() != "null"));
             nulls
                 .into_iter()
                 .try_for_each(|key| edited.insert(key, ()))?;
@@ -629,6 +634,29 @@ mod tests {
             .edit(|page: &mut Page| page.extra = serde_json::Value::Null)
             .unwrap();
         assert!(values.to_struct::<Page>().unwrap().extra.is_null());
+    }
+
+    #[test]
+    fn none_stays_where_the_default_is_another() {
+        #[derive(Serialize, Deserialize)]
+        #[serde(default)]
+        struct Page {
+            lines: Option<u8>,
+            note: Option<u8>,
+        }
+        impl Default for Page {
+            fn default() -> Self {
+                let (lines, note) = (Some(20), None);
+                Page { lines, note }
+            }
+        }
+        let mut values = Values::default();
+        values.insert("note", 1).unwrap();
+        values
+            .edit(|page: &mut Page| (page.lines, page.note) = (None, None))
+            .unwrap();
+        assert!(values.keys().eq(["lines"]));
+        assert_eq!(values.to_struct::<Page>().unwrap().lines, None);
     }
 
     #[test]
