@@ -8,6 +8,12 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+/// With these statuses a response has no body.
+pub const BODILESS: [StatusCode; 3] = [
+    StatusCode::NO_CONTENT,
+    StatusCode::RESET_CONTENT,
+    StatusCode::NOT_MODIFIED,
+];
 /// The longest head that is read.
 const MAX_LENGTH: usize = 64 << 10;
 

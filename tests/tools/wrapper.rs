@@ -631,6 +631,24 @@ fn a_stream_that_nobody_reads_ends_its_program() {
 }
 
 #[test]
+fn a_program_of_a_stream_without_a_body_runs_to_its_end() {
+    let site = Site::new();
+    for status in [204, 205, 304] {
+        let ended = site.parent().join(status.to_string());
+        let script = format!(
+            "echo Status: {status}; {TYPE}; for i in 1 2 3; do sleep 0.1; echo left out; done; touch {}",
+            ended.display()
+        );
+        let answer = page(Finished::of(&mut wrapper_with(
+            &site, "", "--stream", &script,
+        )));
+        answer.is(&status.to_string(), "");
+        assert!(ended.exists(), "{status}");
+    }
+    expect_no_traces(&site);
+}
+
+#[test]
 fn a_program_that_fails_before_its_head_has_no_stream_and_later_a_cut_one() {
     let site = Site::new();
     let begin = |script: &str| {

@@ -22,17 +22,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::reply::{Failure, Reply};
-use crate::head::Head;
+use crate::head::{BODILESS, Head};
 use crate::report;
 
 /// How many programs run at once; further requests wait.
 const MAX_PROGRAMS: usize = 64;
-/// With these statuses a response has no body.
-const BODILESS: [StatusCode; 3] = [
-    StatusCode::NO_CONTENT,
-    StatusCode::RESET_CONTENT,
-    StatusCode::NOT_MODIFIED,
-];
 /// No program runs longer than this.
 const MAX_RUN: Duration = Duration::from_secs(60);
 /// How much of a program's stderr a page shows, and how long it is waited for when the program has ended.

@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::child;
-use crate::head::Head;
+use crate::head::{BODILESS, Head};
 use crate::owner;
 use crate::private::{self, PrivateDirectory};
 use crate::report::{self, Ended};
@@ -88,7 +88,11 @@ fn answer(
         .args(arguments)
         .env(values_file::VARIABLE, values.path());
     let shown = program.to_string_lossy().into_owned();
-    let is_enough = if streams { has_head } else { |_: &[u8]| false };
+    let is_enough = if streams {
+        begins_body
+    } else {
+        |_: &[u8]| false
+    };
     let mut started = child::run(&mut command, directory.path(), is_enough)
         .map_err(|error| format!("cannot run {shown}: {error}; nothing was saved"))?;
     if let Some(status) = started.status.filter(|status| !status.success()) {
@@ -130,9 +134,13 @@ fn answer(
     Ok(response)
 }
 
-/// Whether the output of a program begins a response, or never will.
-fn has_head(output: &[u8]) -> bool {
-    !matches!(Head::parse(output), Ok(None))
+/// Whether the output of a program begins a response with a body, or never will. Without a body there is nothing
+/// to pass on, and the program runs to its end.
+fn begins_body(output: &[u8]) -> bool {
+    match Head::parse(output) {
+        Ok(Some((head, _))) => !BODILESS.contains(&head.status),
+        begun => begun.is_err(),
+    }
 }
 
 /// Takes the head from the beginning of what a program printed.
