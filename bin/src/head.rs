@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// With these statuses a response has no body.
-pub const BODILESS: [StatusCode; 3] = [
+pub(crate) const BODILESS: [StatusCode; 3] = [
     StatusCode::NO_CONTENT,
     StatusCode::RESET_CONTENT,
     StatusCode::NOT_MODIFIED,
