@@ -410,7 +410,12 @@ impl fmt::Display for Error {
                 write!(f, "cannot read the session in {}: {reason}; it was left as it is", path.display())
             }
             Error::MissingKey(key) => write!(f, "the session holds no value for {key:?}"),
-            Error::Key { key, reason } => write!(f, "{key:?} cannot be a key: {reason}"),
+            Error::Key { key, reason } => {
+                // A client's may be as long as a line of the log, whose end would be lost.
+                let shown: String = key.chars().take(128).collect();
+                let dots = if shown.len() < key.len() { "..." } else { "" };
+                write!(f, "{shown:?}{dots} cannot be a key: {reason}")
+            }
             Error::Value { key, .. } if key.is_empty() => {
                 f.write_str("the session does not fit the struct")
             }
