@@ -247,8 +247,9 @@ impl Program {
     /// takes the request, and a response is sent without one, so that slow clients hold neither
     /// workers nor sessions; requests with longer bodies hold half of the workers at most, and are
     /// answered 503 when they have waited for these as long as `bodyTimeout`. What is collected and
-    /// what is not taken is in memory: up to 64 times `bodyBuffer` and 32 KiB for each connection; 64 MiB
-    /// of responses, beyond which the slowest are cut off.
+    /// what is not taken is in memory: up to 64 times `bodyBuffer` and 32 KiB for each connection. Beyond 64 MiB of
+    /// responses each worker stays with its own until that is taken, and those are cut off of which nothing is taken for
+    /// 5 s, or less than 16 KiB a second: what is large is for [`Response::stream`].
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.limits.read_timeout = timeout.min(LONGEST);
         self

@@ -337,7 +337,7 @@ fn what_slow_clients_have_in_memory_is_bounded() {
 
     let mut slow = clients(&server, 30, &large(4 * LARGE));
     until("the slowest are cut off", || {
-        server.log().contains("the slowest is cut off")
+        server.log().contains("is cut off that is taken too slowly")
     });
     server.answers_at_once("30 large pages");
     let pages = server.memory() - before;
@@ -346,6 +346,24 @@ fn what_slow_clients_have_in_memory_is_bounded() {
     let whole = slow.iter_mut().map(whole);
     let whole = whole.filter(|is_whole| *is_whole).count();
     assert!((4..30).contains(&whole), "{whole} pages came whole");
+}
+
+#[test]
+fn responses_that_are_taken_come_whole_however_many_there_are() {
+    let server = server("4").start();
+    let taking = clients(&server, 20, &large(4 * LARGE)).into_iter();
+    let taking = taking.map(|mut client| {
+        thread::spawn(move || {
+            // They are all made before any is taken, as far as they are made then.
+            thread::sleep(Duration::from_secs(1));
+            client.reply(1).map(|reply| (reply.body.len(), reply.end))
+        })
+    });
+    for client in taking.collect::<Vec<_>>() {
+        let reply = client.join().unwrap().unwrap();
+        assert_eq!(reply, (4 * LARGE, Some(0)));
+    }
+    assert_eq!(server.log(), "");
 }
 
 #[test]

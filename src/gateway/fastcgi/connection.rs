@@ -510,6 +510,22 @@ impl Connection {
         !self.output.is_empty()
     }
 
+    /// Whether the peer takes its response, if not at once.
+    pub(super) fn is_taking(&self) -> bool {
+        self.is_owed() && !self.is_slow()
+    }
+
+    /// Whether the peer takes its response too slowly while memory is short.
+    pub(super) fn is_slow(&self) -> bool {
+        self.output.is_slow()
+    }
+
+    /// Writes what the peer takes within this time.
+    pub(super) fn flush_within(&mut self, pause: Duration) -> io::Result<()> {
+        let _ = self.stream.wait(PollFlags::OUT, pause);
+        self.flush()
+    }
+
     /// Whether a handler need not wait for the body.
     pub(super) fn has_whole_body(&self) -> bool {
         matches!(&self.stage, Stage::Running(stdin) if stdin.is_whole)

@@ -13,9 +13,6 @@ use super::connection::{Connection, OpenConnections};
 use crate::gateway::error_log::report;
 use crate::mutex::lock;
 
-/// How many bytes of responses may wait to be taken.
-const MAX_OWED: usize = 64 << 20;
-
 pub(super) struct IdleConnections {
     pub(super) epoll: OwnedFd,
     /// By what their events are known.
@@ -80,23 +77,22 @@ impl IdleConnections {
         None
     }
 
-    /// Closes the connections whose peers take their responses most slowly, while these take too much
-    /// memory together.
-    fn make_room(&self) {
-        while self.places.owed() > MAX_OWED {
+    /// Closes the connections whose peers take their responses too slowly, the slowest first, while all that was not
+    /// taken is too much for memory.
+    pub(super) fn make_room(&self) {
+        while self.places.owe_too_much() {
             let mut idle = self.now();
-            let owed = || idle.iter().filter(|(_, connection)| connection.is_owed());
-            let slowest = owed().min_by_key(|(_, connection)| connection.deadline());
-            let slowest = slowest
-                .map(|(number, _)| *number)
-                .filter(|_| owed().nth(1).is_some());
+            let slow = idle.iter().filter(|(_, connection)| connection.is_slow());
+            let slowest = slow.min_by_key(|(_, connection)| connection.deadline());
+            let slowest = slowest.map(|(number, _)| *number);
             let closed = slowest.and_then(|number| idle.remove(&number));
             drop(idle);
             if closed.is_none() {
                 return;
             }
             report(
-                "responses that are taken slowly are too much for memory; the slowest is cut off",
+                "a response is cut off that is taken too slowly: those in memory are more than 64 MiB; \
+                 large ones are for Response::stream",
             );
         }
     }

@@ -58,6 +58,8 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(1);
 const LAST_REQUESTS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long to wait when the process has no descriptor left for a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
+/// How often it is looked whether there is room for another response.
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
 /// The largest buffer that a worker keeps for the next response.
 const KEPT_BUFFER: usize = 64 << 10;
 
@@ -404,12 +406,24 @@ impl<'a> Pool<'a> {
             clean_up(&manager);
         }
         // The handler's request is gone, and with it the only other owner.
-        let connection = Rc::into_inner(connection)?.into_inner();
+        let mut connection = Rc::into_inner(connection)?.into_inner();
+        self.await_room(&mut connection);
         if self.idle.is_stopping() {
             finish(vec![connection]);
             return None;
         }
         matches!(goes_on, Ok(true)).then_some(connection)
+    }
+
+    /// Stays with a connection whose peer is taking its response, as long as such responses are too much for memory:
+    /// meanwhile no other one is made here.
+    fn await_room(&self, connection: &mut Connection) {
+        while self.places.owe_too_much() && connection.is_taking() && !self.idle.is_stopping() {
+            self.idle.make_room();
+            if connection.flush_within(ROOM_PAUSE).is_err() {
+                return;
+            }
+        }
     }
 
     /// Starts the thread of a stream, before anything is saved; what is to be streamed follows when it was. Dropped, it

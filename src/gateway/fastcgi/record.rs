@@ -127,12 +127,14 @@ pub(super) fn push_output(
     log: &[String],
 ) {
     let beginning = out.len();
+    let body = response.content(head_only);
+    // All at once: growing step by step takes up to twice the memory.
+    out.reserve(body.len() + body.len() / 1024 + 4096);
     let start = begin_record(out);
     response.write_head(out, head_only);
     let head = out.len() - start;
     // Of a head that exceeds a record, the rest goes into further records.
     let rest_of_head = out.split_off(out.len().min(start + FULL));
-    let body = response.content(head_only);
     let room = FULL - (out.len() - start);
     let (first, rest) = body.split_at(body.len().min(room));
     out.extend_from_slice(first);

@@ -8,12 +8,18 @@ use super::super::stream::Stream;
 use crate::gateway::limits::Limits;
 use crate::gateway::pace::Pace;
 
+/// What a peer has to keep to while the responses of all take too much memory: so long a pause, and so many bytes in a
+/// second. A Unix socket tells of room when most of its 200 KiB are taken.
+const HURRY_PAUSE: Duration = Duration::from_secs(5);
+const HURRY_RATE: u64 = 16 << 10;
+
 pub(super) struct Output {
     bytes: Vec<u8>,
     written: usize,
     /// How many of these bytes are management answers, which a peer may request without end.
     pub(super) answers: usize,
     pace: Pace,
+    hurry: Pace,
     /// Each time that the peer is waited for, its time begins anew.
     forgets_pace: bool,
     /// Since when the peer has taken nothing.
@@ -28,6 +34,7 @@ impl Output {
             written: 0,
             answers: 0,
             pace: pace(limits),
+            hurry: hurry(),
             forgets_pace: true,
             since: Instant::now(),
             limits,
@@ -56,7 +63,7 @@ impl Output {
         }
         if written < bytes.len() {
             (self.bytes, self.written) = (mem::take(bytes), written);
-            self.since = Instant::now();
+            (self.since, self.hurry) = (Instant::now(), hurry());
             if self.forgets_pace {
                 self.pace = pace(self.limits);
             }
@@ -69,7 +76,9 @@ impl Output {
         let rest = self.bytes.get(self.written..).unwrap_or_default();
         let written = stream.write_some(rest)?;
         if written > 0 {
-            self.pace.moved(self.since.elapsed(), written);
+            let waited = self.since.elapsed();
+            self.pace.moved(waited, written);
+            self.hurry.moved(waited, written);
             self.since = Instant::now();
             self.written += written;
         }
@@ -89,10 +98,19 @@ impl Output {
         self.forgets_pace = true;
     }
 
+    /// Whether the peer takes what is kept for it too slowly to be waited for while memory is short.
+    pub(super) fn is_slow(&self) -> bool {
+        !self.is_empty() && self.since.elapsed() >= self.hurry.left()
+    }
+
     /// When the peer is given up if it takes nothing more.
     pub(super) fn deadline(&self) -> Instant {
         self.since + self.pace.left()
     }
+}
+
+fn hurry() -> Pace {
+    Pace::new(HURRY_PAUSE, HURRY_PAUSE, HURRY_RATE)
 }
 
 fn pace(limits: Limits) -> Pace {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const BUFFERS: usize = 64;
 /// A body up to this size is collected however much the others take.
 pub(super) const SMALL: usize = 32 << 10;
+/// How many bytes of responses may wait to be taken.
+const MAX_OWED: usize = 64 << 20;
 
 #[derive(Default)]
 pub(in crate::gateway::fastcgi) struct OpenConnections {
@@ -16,9 +18,9 @@ pub(in crate::gateway::fastcgi) struct OpenConnections {
 }
 
 impl OpenConnections {
-    /// How many bytes of responses wait to be taken.
-    pub(in crate::gateway::fastcgi) fn owed(&self) -> usize {
-        self.owed.load(Ordering::Relaxed)
+    /// Whether the responses that wait to be taken are too much for memory.
+    pub(in crate::gateway::fastcgi) fn owe_too_much(&self) -> bool {
+        self.owed.load(Ordering::Relaxed) > MAX_OWED
     }
 }
 
