@@ -73,7 +73,7 @@ where
 /// A responder takes `--workers`, `--connections` and `--streams` from its command line before what is set here,
 /// and started by hand also `--listen`, `--socket-mode` and `--socket-group`.
 ///
-/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 end it: it stops listening and gives up the name of a socket of
+/// SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 end it: it stops listening and gives up the name of a socket of
 /// its own at once, so that another one may take its place, and answers what runs, for at most 10 s.
 ///
 /// ```no_run
@@ -286,6 +286,12 @@ impl Program {
                 report(&format!("the command line is passed over: {error}"));
                 self
             });
+            if let Some(address) = &program.listen {
+                let address = address.display();
+                report(&format!(
+                    "--listen {address} is passed over: descriptor 0 listens"
+                ));
+            }
             let limits = program.limits;
             return fastcgi::run(&handler, limits, &program.lazy_manager(), &Socket::Stdin);
         }

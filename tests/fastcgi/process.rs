@@ -53,9 +53,12 @@ fn a_file_that_is_no_socket_is_never_replaced() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    for path in [link.as_path(), directory.path()] {
+    for (path, advice) in [
+        (link.as_path(), "try: remove it"),
+        (directory.path(), "name a socket in it"),
+    ] {
         let said = refused(&format!("unix:{}", path.display()));
-        assert!(said.contains("no socket; try:"), "{said}");
+        assert!(said.contains(&format!("no socket; {advice}")), "{said}");
     }
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&path).unwrap(), "data");
@@ -265,7 +268,8 @@ fn a_list_of_web_servers_that_makes_no_sense_ends_the_program() {
 
 #[test]
 fn a_signal_ends_an_idle_program_with_success() {
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1] {
+    let common = [Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1];
+    for signal in common.into_iter().chain([Signal::QUIT, Signal::USR2]) {
         let mut server = echo(Socket::ListenUnix).start();
         let mut kept = server.connect();
         kept.ask(1, &get(1, KEEP, ""));
@@ -570,6 +574,26 @@ fn idle_connections_leave_descriptors_to_sessions() {
         let counted = server.ask(&get(1, 0, "mode=count"));
         assert_eq!(counted.status(), 200);
     }
+}
+
+#[test]
+#[cfg_attr(target_pointer_width = "32", ignore = "there are not enough addresses")]
+fn a_handler_has_as_much_stack_as_in_a_cgi_program() {
+    let server = echo(Socket::ListenUnix).start();
+    assert_eq!(server.ask(&get(1, 0, "mode=deep")).text(), "2048");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_and_so_is_a_second_socket() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let said = refused(&taken.local_addr().unwrap().to_string());
+    assert!(said.contains("another program listens there"), "{said}");
+    let mut command = Command::new("/bin/sh");
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$0\" 3<&0 4<&0 </dev/null";
+    command.args(["-c", script]).arg(example("fastcgi_echo"));
+    let output = command.stdin(std::os::fd::OwnedFd::from(taken)).output();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(said.contains("LISTEN_FDS has 2 sockets"), "{said}");
 }
 
 #[test]

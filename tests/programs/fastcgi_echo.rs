@@ -147,6 +147,7 @@ fn echo(request: &mut Request) -> Outcome {
             let name = HeaderName::from_static("x-large");
             Ok(Response::text("warned").with_header(name, value))
         }
+        "deep" => Ok(Response::text(deep(2 << 10).to_string())),
         "wait" => {
             wait()?;
             Ok(Response::text("waited"))
@@ -178,6 +179,15 @@ fn echo(request: &mut Request) -> Outcome {
         }
         _ => Ok(Response::text("ok")),
     }
+}
+
+/// Takes at least so many KiB of stack.
+fn deep(kib: usize) -> usize {
+    let frame = std::hint::black_box([0_u8; 1 << 10]);
+    if kib == 0 {
+        return 0;
+    }
+    deep(kib - 1) + 1 + usize::from(frame[kib % frame.len()])
 }
 
 fn number(request: &Request, name: &str) -> Result<usize, Box<dyn Error + Send + Sync>> {

@@ -71,9 +71,15 @@ impl Listener {
         Listener::new(socket)
     }
 
-    /// The first of systemd's `LISTEN_FDS`.
+    /// The one socket of systemd's `LISTEN_FDS`.
     pub(super) fn from_systemd() -> Result<Self> {
         let mut given = listenfd::ListenFd::from_env();
+        if given.len() > 1 {
+            return Err(Error::Config(format!(
+                "LISTEN_FDS has {} sockets, and a program listens on one: give each a .socket unit of its own",
+                given.len()
+            )));
+        }
         let failed = |error| Error::io("cannot listen on", "LISTEN_FDS", error);
         let socket: Option<OwnedFd> = match given.take_unix_listener(0) {
             Ok(Some(unix)) => Some(unix.into()),
@@ -217,7 +223,11 @@ fn bind_unix(path: &Path, bind: &Bind) -> Result<(OwnedFd, SocketName)> {
     bound.map_err(|errno| {
         if errno == Errno::ADDRINUSE && !is_socket(path) {
             let found = io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket");
-            let hint = "try: remove it, or listen on another path";
+            let hint = if path.is_dir() {
+                "name a socket in it, such as app.sock"
+            } else {
+                "try: remove it, or listen on another path"
+            };
             return failed(found).with_hint(hint);
         }
         failed(errno.into())
@@ -238,7 +248,13 @@ fn bind_tcp(text: &str) -> Result<TcpListener> {
     let parsed = text.parse::<SocketAddr>();
     let parsed = parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
     parsed.and_then(TcpListener::bind).map_err(|error| {
-        let hint = "write unix:/run/app.sock or 127.0.0.1:9000";
+        let hint = match error.kind() {
+            io::ErrorKind::InvalidInput => "write unix:/run/app.sock or 127.0.0.1:9000",
+            io::ErrorKind::AddrInUse => "another program listens there: ss -ltnp shows which",
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            io::ErrorKind::PermissionDenied => "ports below 1024 are for root",
+            _ => return Error::io("cannot listen on", text, error),
+        };
         Error::io("cannot listen on", text, error).with_hint(hint)
     })
 }

@@ -147,7 +147,7 @@ impl<'a> Pool<'a> {
         name: String,
         is_spare: bool,
     ) -> io::Result<()> {
-        let worker = thread::Builder::new().name(name);
+        let worker = handler_thread(name);
         let worker = worker.spawn_scoped(scope, move || {
             session::wait_in(Arc::clone(&self.workers) as Arc<_>);
             let mut turn = is_spare.then(|| self.workers.first_turn());
@@ -437,7 +437,7 @@ impl<'a> Pool<'a> {
             return None;
         };
         let (sender, work) = channel::<StreamWork>();
-        let thread = thread::Builder::new().name("stream".to_owned());
+        let thread = handler_thread("stream".to_owned());
         let started = thread.spawn(move || {
             if let Ok(work) = work.recv() {
                 work(permit);
@@ -555,6 +555,12 @@ impl<'a> Pool<'a> {
     fn take_late(&self) -> Option<Connection> {
         lock(&self.late).pop()
     }
+}
+
+/// A thread with as much stack as a CGI program has, where there are enough addresses.
+fn handler_thread(name: String) -> thread::Builder {
+    let stack = if usize::BITS < 64 { 2 << 20 } else { 8 << 20 };
+    thread::Builder::new().name(name).stack_size(stack)
 }
 
 /// A request that is ready for its handler.
