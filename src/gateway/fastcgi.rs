@@ -31,11 +31,14 @@ use crate::gateway::runner::Handler;
 use crate::session::lazy_manager::{LazyManager, RETRY};
 use listener::{Bind, Listener};
 use maintenance::Maintenance;
-use pool::Pool;
+use pool::{Load, Pool};
 use workers::Workers;
 
 /// How long a program that is to end waits for the requests that run.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether all workers are busy.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the listening socket comes from.
 pub(crate) enum Socket {
@@ -108,7 +111,13 @@ fn serve(
         pool.start_spare(scope);
         let maintenance = Maintenance::start(scope, manager, &workers.is_stopping);
         // In the thread that is never busy with a request.
-        let waited = (&stop).read_exact(&mut [0]);
+        let mut load = Load::default();
+        let waited = loop {
+            match (&stop).read_exact(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => load.look_at(&pool),
+                waited => break waited,
+            }
+        };
         workers.is_stopping.store(true, Ordering::Relaxed);
         let deadline = pool.begin_stop() + LAST_REQUESTS;
         let all_answered = workers.wait_for_end(deadline);
@@ -129,6 +138,7 @@ fn stop_signal() -> io::Result<UnixStream> {
     // A file that may not grow is an error of the one request that writes it, not the end of all.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let (read, write) = UnixStream::pair()?;
+    read.set_read_timeout(Some(LOOK))?;
     let ignored = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = ignored
         .lines()

@@ -60,6 +60,8 @@ const LAST_REQUESTS_TIMEOUT: Duration = Duration::from_millis(100);
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
 /// How often it is looked whether there is room for another response.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
+/// For how many seconds all workers are busy before it is reported.
+const BUSY: u32 = 5;
 /// The largest buffer that a worker keeps for the next response.
 const KEPT_BUFFER: usize = 64 << 10;
 
@@ -554,6 +556,30 @@ impl<'a> Pool<'a> {
 
     fn take_late(&self) -> Option<Connection> {
         lock(&self.late).pop()
+    }
+}
+
+/// How long all workers have been busy. Requests that wait for one get no answer, and no other line tells of them.
+#[derive(Default)]
+pub(super) struct Load {
+    /// In looks, one a second.
+    busy: u32,
+    /// How many looks are to come before the next line.
+    silent: u32,
+}
+
+impl Load {
+    pub(super) fn look_at(&mut self, pool: &Pool<'_>) {
+        let is_busy = pool.waiting.load(Ordering::Relaxed) == 0;
+        self.busy = if is_busy { self.busy + 1 } else { 0 };
+        self.silent = self.silent.saturating_sub(1);
+        if self.busy >= BUSY && self.silent == 0 {
+            let (workers, seconds) = (pool.workers.size, self.busy);
+            report(&format!(
+                "all {workers} workers have been busy for {seconds} s: further requests wait (--workers)"
+            ));
+            self.silent = 60;
+        }
     }
 }
 
