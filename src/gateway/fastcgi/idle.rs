@@ -77,14 +77,17 @@ impl IdleConnections {
         None
     }
 
-    /// Closes the connections whose peers take their responses too slowly, the slowest first, while all that was not
-    /// taken is too much for memory.
+    /// Closes the connections whose peers take their responses too slowly, the slowest first but no only one, while all
+    /// that was not taken is too much for memory.
     pub(super) fn make_room(&self) {
         while self.places.owe_too_much() {
             let mut idle = self.now();
-            let slow = idle.iter().filter(|(_, connection)| connection.is_slow());
+            let owed = || idle.iter().filter(|(_, connection)| connection.is_owed());
+            let slow = owed().filter(|(_, connection)| connection.is_slow());
             let slowest = slow.min_by_key(|(_, connection)| connection.deadline());
-            let slowest = slowest.map(|(number, _)| *number);
+            let slowest = slowest
+                .map(|(number, _)| *number)
+                .filter(|_| owed().nth(1).is_some());
             let closed = slowest.and_then(|number| idle.remove(&number));
             drop(idle);
             if closed.is_none() {
