@@ -13,9 +13,6 @@ use crate::session::contents::Contents;
 use crate::session::held::SessionGuard;
 use crate::store::{Lease, Stored};
 
-/// How often a taken id is drawn again. A collision of 160 random bits means that the store is wrong.
-const MAX_DRAWS: u32 = 8;
-
 /// What becomes of the lock once the changes are stored.
 #[derive(Clone, Copy)]
 enum AfterSave {
@@ -196,16 +193,13 @@ impl Session {
         now: SystemTime,
     ) -> Result<()> {
         record.note_saved_by(&self.manager.config);
-        let (id, guard, lease) = match self.reserved_id.take().map(|id| *id).or(given) {
-            Some(id) => {
-                let session = id.digest();
-                let guard = self.guard_of(&session)?;
-                let lease = self.manager.store.create(&session, &record, now)?;
-                let lease = lease.map_or_else(|| Err(self.taken(&session, now)), Ok);
-                (id, guard, lease?)
-            }
-            None => self.create(&record, now)?,
-        };
+        let id = self.reserved_id.take().map(|id| *id).or(given);
+        let id = id.map_or_else(SessionId::generate, Ok)?;
+        let session = id.digest();
+        // Before it can be found, so that a thread that finds it waits here.
+        let (guard, _) = SessionGuard::acquire(&self.manager.held, &session, Instant::now())?;
+        let lease = self.manager.store.create(&session, &record, now)?;
+        let lease = lease.ok_or_else(|| self.taken(&session, now))?;
         self.guard = Some(guard);
         self.lease = Some(lease);
         self.id = Some(id);
@@ -214,9 +208,9 @@ impl Session {
         Ok(())
     }
 
-    /// Why no session could be made under an id that the program gave.
+    /// Why no session could be made under an id: one that was drawn is never taken.
     fn taken(&self, session: &SessionDigest, now: SystemTime) -> Error {
-        let (manager, action) = (&self.manager, "cannot store a session under the id given");
+        let (manager, action) = (&self.manager, "cannot store a session under its id");
         let is_expired = |stored: Option<Stored>| {
             stored.is_none_or(|stored| manager.is_too_old(&stored.record, now))
         };
@@ -237,30 +231,6 @@ impl Session {
         self.contents.record = record;
         self.contents.namespaces.changed = false;
         self.metadata_changed = false;
-    }
-
-    fn create(
-        &self,
-        record: &Record,
-        now: SystemTime,
-    ) -> Result<(SessionId, SessionGuard, Box<dyn Lease>)> {
-        for _ in 0..MAX_DRAWS {
-            let id = SessionId::generate()?;
-            let session = id.digest();
-            let guard = self.guard_of(&session)?;
-            if let Some(lease) = self.manager.store.create(&session, record, now)? {
-                return Ok((id, guard, lease));
-            }
-        }
-        let cause = format!("each of {MAX_DRAWS} new ids was said to be taken");
-        Err(Error::store("cannot store a new session", cause))
-    }
-
-    /// The right to open a session that is created next: before it can be found, so that a thread that
-    /// finds it waits here.
-    fn guard_of(&self, session: &SessionDigest) -> Result<SessionGuard> {
-        let acquired = SessionGuard::acquire(&self.manager.held, session, Instant::now());
-        acquired.map(|(guard, _)| guard)
     }
 
     /// First the new record, then the end of the old one: a death in between leaves the old id valid.

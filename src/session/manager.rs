@@ -246,15 +246,9 @@ impl SessionManager {
         let is_drawn = config.clean_up_probability > 0.0
             && rand::random::<f64>() < config.clean_up_probability;
         if is_due || is_drawn {
-            self.clean_up(sweep)?;
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn clean_up(&self, sweep: &Sweep<'_>) -> Result<()> {
-        for failure in &self.delete_expired(sweep)?.failures {
-            log::warn!("{failure}");
+            for failure in &self.delete_expired(sweep)?.failures {
+                log::warn!("{failure}");
+            }
         }
         Ok(())
     }

@@ -556,17 +556,13 @@ pub struct Uninstalled {
 ///
 /// [`Error::TooLarge`] when it does not.
 pub fn check_size(record: &Record, limit: usize) -> Result<usize> {
-    // Beyond the limit a session that has expired cannot count the tries of its call.
-    let is_counting = record.tries() > 0;
-    check_length(
-        record.json_len(),
-        if is_counting { usize::MAX } else { limit },
-    )
+    check_length(record, record.json_len(), limit)
 }
 
-/// The same of a record whose JSON text has so many bytes.
-pub(super) fn check_length(size: usize, limit: usize) -> Result<usize> {
-    if size > limit {
+/// The same where it is known already that the JSON text has so many bytes.
+pub(super) fn check_length(record: &Record, size: usize, limit: usize) -> Result<usize> {
+    // Beyond the limit a session that has expired could not count the tries of its call.
+    if size > limit && record.tries() == 0 {
         return Err(Error::TooLarge { size, limit });
     }
     Ok(size)

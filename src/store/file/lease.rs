@@ -257,10 +257,7 @@ impl FileLease {
 impl Lease for FileLease {
     fn commit(&mut self, record: &Record, now: SystemTime) -> Result<()> {
         let draft = Draft::new(record, self.place.cap);
-        // Beyond the limit a session that has expired cannot count the tries of its call.
-        if record.tries() == 0 {
-            check_length(draft.length(), self.shared.config.max_record_bytes)?;
-        }
+        check_length(record, draft.length(), self.shared.config.max_record_bytes)?;
         let changes_user = record.user() != self.user.as_deref();
         if changes_user && let Some(user) = record.user() {
             // First, so that a death leaves no session out of its user's index.
