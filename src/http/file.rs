@@ -80,7 +80,8 @@ impl Response {
     /// A file below the directory `root`, by a path that may come from a client: `request.path_info()`, say. Nothing
     /// of a client, not even the name of a user, belongs into `root`: a `..` there would count.
     ///
-    /// Only a regular file is sent, also one whose name begins with a dot. What does not exist, is another kind of
+    /// The method is not looked at: a handler that answers OPTIONS, say, does so before. Only a regular file is sent, also
+    /// one whose name begins with a dot. What does not exist, is another kind of
     /// file, or lies outside of `root`, by `..` or by a symbolic link, is answered 404. The type follows from the name; set
     /// another with [`Response::with_header`].
     ///

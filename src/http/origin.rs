@@ -43,9 +43,10 @@ pub(crate) fn is_told(params: &Params) -> bool {
 
 fn remote(params: &Params) -> Option<IpAddr> {
     let text = params.get("REMOTE_ADDR")?.to_str()?;
-    text.parse()
-        .ok()
-        .map(|address: IpAddr| address.to_canonical())
+    // A server may tell a link-local address with its zone (RFC 4007, 11).
+    let address = text.split_once('%').map_or(text, |(address, _)| address);
+    let address: IpAddr = address.parse().ok()?;
+    Some(address.to_canonical())
 }
 
 /// What a trusted proxy says. Anything malformed counts as nothing where it is reached: what a client sent

@@ -137,7 +137,8 @@ impl Response {
 
     /// Sends the client elsewhere with GET (303 See Other).
     ///
-    /// Bytes that no URL may hold are percent-encoded.
+    /// Bytes that no URL may hold are percent-encoded. An address that comes from the client (`?next=…`) can lead to
+    /// another site, also `//example.org`: compare it with the site's own.
     #[must_use]
     pub fn redirect(location: &str) -> Self {
         let mut url = String::with_capacity(location.len());

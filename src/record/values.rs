@@ -2,6 +2,7 @@
 
 mod check;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -186,6 +187,29 @@ impl Values {
     /// [`Error::Value`], which names the field, when one is missing or of another type. Give the struct
     /// `#[serde(default)]` to begin with a session that is empty.
     pub fn to_struct<T: DeserializeOwned>(&self) -> Result<T> {
+        self.current().map(|(fields, _)| fields)
+    }
+
+    /// The fields, and the values without those that stand beside an alias. Programs from before and after a change of a
+    /// field's name may run at once: who writes the new one removes its alias, so that the alias was written last.
+    fn current<T: DeserializeOwned>(&self) -> Result<(T, Cow<'_, Self>)> {
+        let read = self.read_fields();
+        let Some(field) = read
+            .as_ref()
+            .err()
+            .and_then(doubled_field)
+            .filter(|it| self.contains(it))
+        else {
+            return Ok((read?, Cow::Borrowed(self)));
+        };
+        let mut others = self.clone();
+        others.remove(&field);
+        let (fields, current) = others.current()?;
+        Ok((fields, Cow::Owned(current.into_owned())))
+    }
+
+    /// The same, but that it refuses a field beside an alias of it.
+    fn read_fields<T: DeserializeOwned>(&self) -> Result<T> {
         let (mut texts, current) = (self.texts.0.iter(), Cell::new(None));
         let fields = std::iter::from_fn(|| {
             let field = texts.next();
@@ -210,7 +234,7 @@ impl Values {
     ///
     /// A field that `change` has changed is written under its name, and removed when it is `None` (unless its default
     /// is another) or is now skipped when serialized; everything else stays as it is. What an alias of a changed field
-    /// had stored goes.
+    /// had stored goes; stored beside its field, it is what counts.
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};
@@ -237,14 +261,14 @@ impl Values {
     where
         T: Serialize + DeserializeOwned,
     {
-        let mut fields: T = self.to_struct()?;
+        let (mut fields, current) = self.current::<T>()?;
         let before = texts_of(&fields, serde_json::value::to_raw_value)?;
         let result = change(&mut fields);
         let after = texts_of(&fields, check::to_text)?;
-        let mut edited = self.clone();
+        let mut edited = current.as_ref().clone();
         let is_own = |key: &str| before.contains_key(key) || after.contains_key(key);
         for (key, value) in before.iter().filter(|it| !after.contains_key(it.0)) {
-            edited.take_over(self.alias_of::<T>(key, value, is_own), key);
+            edited.take_over(current.alias_of::<T>(key, value, is_own), key);
             edited.remove(key);
         }
         let mut nulls = Vec::new();
@@ -253,7 +277,7 @@ impl Values {
                 continue;
             }
             let known = before.get(key).unwrap_or(value);
-            edited.take_over(self.alias_of::<T>(key, known, is_own), key);
+            edited.take_over(current.alias_of::<T>(key, known, is_own), key);
             if value.get() == "null" {
                 edited.remove(key);
                 nulls.push(key);
@@ -287,7 +311,7 @@ impl Values {
         if self.contains(field) {
             return None;
         }
-        let reads = |texts: &Self| texts.to_struct::<T>().is_ok();
+        let reads = |texts: &Self| texts.read_fields::<T>().is_ok();
         let mut both = self.clone();
         both.texts.0.insert(field.to_owned(), value.to_owned());
         if reads(&both) {
@@ -309,6 +333,16 @@ impl Values {
         }
         self.remove(&alias);
     }
+}
+
+/// The field that serde has found twice.
+fn doubled_field(error: &Error) -> Option<String> {
+    let Error::Value { source, .. } = error else {
+        return None;
+    };
+    let text = source.to_string();
+    let (field, _) = text.strip_prefix("duplicate field `")?.split_once('`')?;
+    Some(field.to_owned())
 }
 
 /// The fields of a struct as JSON texts.
@@ -621,6 +655,16 @@ mod tests {
         let read: Renamed = values.to_struct().unwrap();
         assert_eq!((&*read.full_name, read.code, read.word), ("Ada", 8, None));
         assert!(values.keys().eq(["code", "name"]));
+        // Of a program from before the change, after one from after it.
+        for alias in ["name", "zname"] {
+            values.insert("full_name", "Ada").unwrap();
+            values.insert(alias, "Eve").unwrap();
+            values.edit(|it: &mut Renamed| it.code += 1).unwrap();
+            values.edit(|it: &mut Renamed| it.full_name += "!").unwrap();
+            assert!(values.keys().eq(["code", "full_name"]));
+            let read: Renamed = values.to_struct().unwrap();
+            assert_eq!(read.full_name, "Eve!");
+        }
     }
 
     #[test]

@@ -55,6 +55,7 @@ const ROWS: &str = "
 10.0.0.1 | x-forwarded-for: => 10.0.0.1 http
 198.51.100.1 | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => 198.51.100.1 http
  | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => none http
+fe80::7%eth0 | x-forwarded-for: 192.0.2.7 => fe80::7 http
 unix: | x-forwarded-for: 192.0.2.7 | x-forwarded-proto: https => none http
 10.0.0.1 | forwarded: for=192.0.2.7;proto=https => 10.0.0.1 http
 10.0.0.1 | x-real-ip: 192.0.2.7 | x-forwarded-ssl: on => 10.0.0.1 http
