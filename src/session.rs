@@ -28,7 +28,7 @@ use crate::session::inner::{Locked, ManagerInner};
 use crate::store::Lease;
 
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
-pub(crate) use held::{WaitingPlaces, stand_aside, wait_in};
+pub(crate) use held::{Client, WaitingPlaces, stand_aside, wait_for, wait_in};
 pub(crate) use manager::MAX_CANDIDATES;
 pub use manager::SessionManager;
 pub(crate) use notes::CSRF_FIELD;

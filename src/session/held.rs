@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
@@ -20,6 +21,8 @@ const HANDOVER: Duration = Duration::from_millis(500);
 /// A running thread may take a session that is free before the first in the queue wakes up, which spares
 /// switches between threads, unless the first has waited for this time.
 const FAIRNESS: Duration = Duration::from_millis(1);
+/// How often a thread that waits looks whether its client has left.
+const CLIENT_LOOK: Duration = Duration::from_secs(1);
 
 /// How many workers of a responder wait for one session.
 const MAX_WAITING: usize = 16;
@@ -61,14 +64,36 @@ pub(crate) trait WaitingPlaces: Send + Sync {
     fn give_back(&self, was_replaced: bool);
 }
 
+/// The client of the request that a worker handles.
+pub(crate) trait Client {
+    /// Whether no answer can reach it.
+    fn is_left(&self) -> bool;
+}
+
 thread_local! {
     static PLACES: RefCell<Option<Arc<dyn WaitingPlaces>>> = const { RefCell::new(None) };
+    static CLIENT: RefCell<Option<Weak<dyn Client>>> = const { RefCell::new(None) };
 }
 
 /// From now on this thread waits only where there is a place.
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
 pub(crate) fn wait_in(places: Arc<dyn WaitingPlaces>) {
     PLACES.set(Some(places));
+}
+
+/// From now on this thread waits only as long as this client does.
+#[cfg(all(target_os = "linux", feature = "fastcgi"))]
+pub(crate) fn wait_for(client: Weak<dyn Client>) {
+    CLIENT.set(Some(client));
+}
+
+fn check_client() -> Result<()> {
+    let client = CLIENT.with_borrow(|client| client.as_ref().and_then(Weak::upgrade));
+    if client.is_some_and(|client| client.is_left()) {
+        let action = "the session is waited for no longer";
+        return Err(Error::unavailable(action, "the client has left"));
+    }
+    Ok(())
 }
 
 /// A place that was taken, for as long as this value lives.
@@ -180,9 +205,10 @@ impl SessionGuard {
                 continue;
             }
             drop(queues);
-            refused = place.as_mut().and_then(|place| place.replace().err());
+            let replaced = place.as_mut().map_or(Ok(()), WaitingPlace::replace);
+            refused = replaced.and_then(|()| check_client()).err();
             if refused.is_none() {
-                thread::park_timeout(left);
+                thread::park_timeout(left.min(CLIENT_LOOK));
             }
         }
     }

@@ -56,6 +56,41 @@ fn requests_of_one_session_that_are_sent_ahead_are_all_answered() {
 }
 
 #[test]
+fn a_request_whose_client_left_while_it_waited_for_a_worker_gets_no_handler() {
+    let server = echo(Socket::ListenUnix).arguments("--workers 1").start();
+    let cookie = begin_session(&server);
+    let mut busy = server.send(&get(1, 0, "mode=wait"));
+    until("the worker is busy", || server.started() > 0);
+    for _ in 0..3 {
+        drop(server.send(&visit(1, 0, "mode=count", &cookie)));
+    }
+    let mut stays = server.send(&visit(1, 0, "mode=count", &cookie));
+    server.go();
+    assert_eq!(busy.reply(1).unwrap().status(), 200);
+    assert_eq!(stays.reply(1).unwrap().text(), "2");
+    assert_eq!(count(&server, &cookie), 3);
+}
+
+#[test]
+fn a_request_whose_client_has_left_waits_no_longer_for_its_session() {
+    let setup = echo(Socket::ListenUnix).arguments("--workers 4");
+    let server = setup.variable("CGI_SESSION_LOCK_TIMEOUT", "90s").start();
+    let cookie = begin_session(&server);
+    let mut holder = server.send(&visit(1, 0, "mode=count-and-wait", &cookie));
+    until("the session is held", || server.started() > 0);
+    let send = || server.send(&visit(1, 0, "mode=count", &cookie));
+    let left: Vec<_> = std::iter::repeat_with(send).take(3).collect();
+    until("they wait", || server.threads().len() >= 1 + 4 + 3);
+    drop(left);
+    until("they wait no longer", || {
+        server.log().matches("the client has left").count() == 3
+    });
+    server.go();
+    assert_eq!(holder.reply(1).unwrap().text(), "2");
+    assert_eq!(count(&server, &cookie), 3);
+}
+
+#[test]
 fn a_session_that_is_held_keeps_only_its_own_writers_waiting() {
     let by_cookie = |session: &str| visit(1, 0, "mode=count", session);
     let by_link = |session: &str| get(1, 0, &format!("mode=count&{session}"));

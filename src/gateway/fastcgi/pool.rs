@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -356,7 +356,12 @@ impl<'a> Pool<'a> {
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
     fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Connection> {
+        // While a worker is free no request has waited for one.
+        if self.waiting.load(Ordering::Relaxed) == 0 && job.connection.is_left() {
+            return None;
+        }
         let connection = Rc::new(RefCell::new(job.connection));
+        session::wait_for(Rc::downgrade(&connection) as Weak<_>);
         let stdin = Box::new(RequestBody(Rc::clone(&connection)));
         let length = job.params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
         let body = Body::with_end(stdin, length);
@@ -604,5 +609,11 @@ struct RequestBody(Rc<RefCell<Connection>>);
 impl Read for RequestBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.borrow_mut().read_body(buffer)
+    }
+}
+
+impl session::Client for RefCell<Connection> {
+    fn is_left(&self) -> bool {
+        self.try_borrow().is_ok_and(|it| it.is_left())
     }
 }
