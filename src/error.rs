@@ -290,12 +290,7 @@ impl Error {
     /// The whole story on one line: what was tried, why it failed, what to do.
     #[must_use]
     pub fn one_line(&self) -> String {
-        let mut line = one_line(self);
-        if let Some(hint) = self.hint() {
-            line.push_str("; ");
-            line.push_str(&printable(hint));
-        }
-        line
+        with_advice(one_line(self), self.hint())
     }
 }
 
@@ -322,13 +317,17 @@ pub(crate) struct Kind {
 /// do), but its text is made of ours.
 pub(crate) fn described(error: &(dyn StdError + 'static)) -> (String, Option<Kind>) {
     WRITTEN.set(None);
-    let mut line = one_line(error);
+    let line = one_line(error);
     let kind = WRITTEN.take();
-    if let Some(hint) = ours_in(error).and_then(Error::hint) {
-        line.push_str("; ");
-        line.push_str(&printable(hint));
+    let hint = ours_in(error).and_then(Error::hint);
+    (with_advice(line, hint), kind)
+}
+
+fn with_advice(line: String, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => line + "; " + &printable(hint),
+        None => line,
     }
-    (line, kind)
 }
 
 /// The error of ours that another one holds, as far as it says so.
@@ -564,12 +563,5 @@ mod tests {
             Some((403, false))
         );
         assert_eq!(kind_of(anyhow::anyhow!("their own")), None);
-    }
-
-    #[test]
-    fn what_to_do_is_said_where_the_error_can_be_found() {
-        let error = || Error::unavailable("cannot reach", "x").with_hint("try again");
-        let (line, _) = described(&Theirs::Source(error()));
-        assert_eq!(line, "the cart is away: cannot reach: x; try again");
     }
 }

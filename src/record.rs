@@ -476,7 +476,7 @@ pub fn unix_seconds(time: SystemTime) -> u64 {
 }
 
 /// The second after which a time that begins now is over, and not a moment before.
-fn end_of(now: SystemTime, rest: Duration) -> u64 {
+pub(crate) fn end_of(now: SystemTime, rest: Duration) -> u64 {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     whole_seconds(since.saturating_add(rest))
 }

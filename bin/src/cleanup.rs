@@ -184,12 +184,7 @@ fn run(arguments: &Arguments, manager: &SessionManager) -> std::result::Result<(
     if unusable.is_some() {
         return Ended::with(report::USAGE.into());
     }
-    let signal = signals.map_or(0, |signals: Signals| signals.last());
-    if signal != 0 {
-        let status = report::INTERRUPTED | u8::try_from(signal).unwrap_or_default();
-        let line = "interrupted; run it again for the rest";
-        return Err(Ended::saying(line, status));
-    }
+    Ended::if_interrupted(signals.map_or(0, |signals: Signals| signals.last()))?;
     if swept.already_running && arguments.fail_if_running {
         let line = format!("another clean-up of {store} is running");
         return Err(Ended::saying(&line, report::TRY_AGAIN));

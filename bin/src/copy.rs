@@ -130,11 +130,7 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
     if let Some(error) = outcome.stopped {
         return Err(error.into());
     }
-    if outcome.signal != 0 {
-        let signal = u8::try_from(outcome.signal).unwrap_or_default();
-        let line = "interrupted; run it again for the rest";
-        return Err(Ended::saying(line, report::INTERRUPTED | signal));
-    }
+    Ended::if_interrupted(outcome.signal)?;
     let problems = outcome.problems.len() as u64;
     match outcome.problems_of("busy") {
         busy if busy == problems && busy > 0 => Ended::with(report::TRY_AGAIN.into()),

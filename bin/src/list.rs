@@ -95,7 +95,9 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         let rows = rows.iter().map(|row| {
             let cells =
                 row.cells(|[created, used, ends]| [since(created), since(used), left(ends)]);
-            short_line(&cells) + &screen_cut(&devices(row))
+            let devices = devices(row);
+            let lines = devices.lines().map(|line| cut(line, 80) + "\n");
+            short_line(&cells) + &lines.collect::<String>()
         });
         let titles = short_line(&TITLES.map(str::to_owned));
         let titles = screen.painted(titles.trim_end(), Style::Bold);
@@ -163,12 +165,6 @@ impl Row {
         }
         row
     }
-}
-
-/// Lines of at most 80 columns.
-fn screen_cut(lines: &str) -> String {
-    let lines = lines.lines().map(|line| cut(line, 80) + "\n");
-    lines.collect()
 }
 
 fn line(

@@ -35,6 +35,18 @@ impl Ended {
         Ended(ExitCode::from(status))
     }
 
+    /// A command whose work can be taken up again ends with the signal that has interrupted it, if not zero.
+    pub(crate) fn if_interrupted(signal: usize) -> Result<(), Self> {
+        if signal == 0 {
+            return Ok(());
+        }
+        let status = INTERRUPTED | u8::try_from(signal).unwrap_or_default();
+        Err(Ended::saying(
+            "interrupted; run it again for the rest",
+            status,
+        ))
+    }
+
     /// A command ends with this status, and all has been said.
     pub(crate) fn with(status: ExitCode) -> Result<(), Self> {
         if status == ExitCode::SUCCESS {

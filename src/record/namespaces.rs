@@ -329,16 +329,6 @@ mod tests {
     }
 
     #[test]
-    fn the_own_namespace_stands_in_the_order_of_the_names() {
-        let text = br#"{"":{"a":1},"shop":{"b":2},"x":{"c":3}}"#;
-        for app in ["", "shop", "x", "y"] {
-            let read = read(text, app).unwrap();
-            assert_eq!(read.to_json(0).unwrap(), text, "{app}");
-            assert!(!read.changed);
-        }
-    }
-
-    #[test]
     fn notes_of_a_later_release_are_kept() {
         let text = br#"{"":{"a":1},"@":{"csrfToken":"t","later":[{"x":1.50}]}}"#;
         let applications = read(text, "").unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
-use crate::record::{Record, unix_seconds, whole_seconds};
+use crate::record::{Record, end_of, unix_seconds, whole_seconds};
 
 /// The rules of `timeout`, where a record says none, and of `lifetime`, for stores that keep beside the record when
 /// the session ends: a whole second since 1970, rounded up.
@@ -28,8 +28,8 @@ impl Expiry {
     /// When a session ends that is used now.
     #[must_use]
     pub fn end(self, record: &Record, now: SystemTime) -> u64 {
-        let unused = || seconds_up(now).saturating_add(whole_seconds(record.idle_or(self.idle)));
-        let end = record.expires().map_or_else(unused, seconds_up);
+        let unused = || end_of(now, record.idle_or(self.idle));
+        let end = record.expires().map_or_else(unused, unix_seconds);
         let longest = record
             .lifetime(self.lifetime)
             .map(|lifetime| unix_seconds(record.created()).saturating_add(whole_seconds(lifetime)));
@@ -80,11 +80,6 @@ pub(in crate::store) fn should_touch(
         Ok(age) => age > pause,
         Err(ahead) => ahead.duration() > pause,
     }
-}
-
-fn seconds_up(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    whole_seconds(since)
 }
 
 #[cfg(test)]

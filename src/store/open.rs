@@ -86,22 +86,10 @@ fn unknown_here(storage_type: &str, name: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn config(storage_type: &str) -> Arc<Config> {
-        Arc::new(Config::new().set("storageType", storage_type).unwrap())
-    }
-
-    #[test]
-    fn the_kind_that_the_configuration_names_is_opened() {
-        const CUSTOM: StoreKind =
-            StoreKind::new("custom", |config| Ok(Box::new(MemoryStore::new(config)?)));
-        assert!(open(&config("custom"), &[CUSTOM]).is_ok());
-        let error = open(&config("custom"), &[]).map(drop).unwrap_err();
-        assert!(error.to_string().contains("Program::store"), "{error}");
-    }
-
     #[test]
     fn a_kind_that_the_program_does_not_name_is_an_error_with_the_crate_and_the_line() {
-        let error = open(&config("postgres"), &[]).map(drop).unwrap_err();
+        let config = Config::new().set("storageType", "postgres").unwrap();
+        let error = open(&Arc::new(config), &[]).map(drop).unwrap_err();
         let error = error.to_string();
         for part in [
             "storageType = postgres",

@@ -290,7 +290,10 @@ fn a_redirect_says_its_status_and_encodes_its_target() {
     let site = Site::new();
     let answer = Cgi::new("misbehave", &site).query("mode=redirect").run();
     let answer = answer.expect(303, "See");
-    assert_eq!(answer.header("location"), Some("/elsewhere?a=b%20c"));
+    assert_eq!(
+        answer.header("location"),
+        Some("/elsewhere?a=b%20c%0D%0AX:%20y")
+    );
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub(crate) fn misbehave(request: &mut Request) -> Result<Response, Box<dyn Error
             eprintln!("holding");
             request.body(1000).read_to_end(&mut Vec::new())?;
         }
-        "redirect" => return Ok(Response::redirect("/elsewhere?a=b c")),
+        "redirect" => return Ok(Response::redirect("/elsewhere?a=b c\r\nX: y")),
         "large" => return Ok(Response::text(vec![b'x'; 4 << 20])),
         _ => {}
     }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::mutex::lock;
@@ -14,8 +13,6 @@ pub(super) struct Streams<J> {
     /// How many may wait.
     places: usize,
     state: Mutex<State<J>>,
-    /// A request waits: a look at this takes no lock.
-    has_waiting: AtomicBool,
 }
 
 struct State<J> {
@@ -35,7 +32,6 @@ impl<J> Streams<J> {
                 running: 0,
                 waiting: VecDeque::new(),
             }),
-            has_waiting: AtomicBool::new(false),
         }
     }
 
@@ -46,21 +42,16 @@ impl<J> Streams<J> {
             return Some(job);
         }
         state.waiting.push_back((Instant::now(), job));
-        self.has_waiting.store(true, Ordering::Relaxed);
         None
     }
 
     pub(super) fn next(&self) -> Option<(Slot<'_, J>, J)> {
-        if !self.has_waiting.load(Ordering::Relaxed) {
-            return None;
-        }
         let mut state = lock(&self.state);
         if state.running >= self.most {
             return None;
         }
         let (_, job) = state.waiting.pop_front()?;
         state.running += 1;
-        self.note(&state);
         Some((Slot(self), job))
     }
 
@@ -70,14 +61,7 @@ impl<J> Streams<J> {
         state.waiting.retain(|(_, job)| !is_left(job));
         let is_overdue = |(since, _): &(Instant, J)| since.elapsed() > longest;
         let overdue = state.waiting.iter().take_while(|it| is_overdue(it)).count();
-        let overdue = state.waiting.drain(..overdue).map(|(_, job)| job).collect();
-        self.note(&state);
-        overdue
-    }
-
-    fn note(&self, state: &State<J>) {
-        let has_waiting = !state.waiting.is_empty();
-        self.has_waiting.store(has_waiting, Ordering::Relaxed);
+        state.waiting.drain(..overdue).map(|(_, job)| job).collect()
     }
 }
 
