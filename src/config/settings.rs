@@ -252,11 +252,13 @@ impl Config {
     }
 
     pub(super) fn assign(&mut self, key: &str, text: &OsStr, origin: Origin) -> Result<()> {
-        let place = match &origin {
-            Origin::Program | Origin::Default => String::new(),
-            other => format!("{other}: "),
+        let fail = |reason: &str| {
+            let place = match &origin {
+                Origin::Program | Origin::Default => String::new(),
+                other => format!("{other}: "),
+            };
+            Err(Error::Config(printable(&format!("{place}{key}{reason}"))))
         };
-        let fail = |reason: &str| Err(Error::Config(printable(&format!("{place}{key}{reason}"))));
         let Some(known) = KEYS.iter().find(|known| known.name == key) else {
             return fail(&format!(": {}", explain_unknown(key)));
         };

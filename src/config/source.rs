@@ -193,42 +193,35 @@ fn read_environment(config: &mut Config, environment: &[Variable]) -> Result<()>
             && name != FILE_VARIABLE
         {
             let origin = Origin::Environment(name.to_string());
-            let known = camel_case(key);
-            if upper_snake(&known) != key {
+            let Some(known) = camel_case(key) else {
                 // Or two variables could name one key.
                 return Err(Error::Config(printable(&format!(
                     "{origin}: unknown variable; write {PREFIX} and the key in capitals, as in CGI_SESSION_STORAGE_FILE_DIR"
                 ))));
-            }
+            };
             config.assign(&known, value, origin)?;
         }
     }
     Ok(())
 }
 
-/// `storageFileDir` as its variable has it: `STORAGE_FILE_DIR`.
-fn upper_snake(key: &str) -> String {
-    let mut name = String::with_capacity(key.len() + 4);
-    for letter in key.chars() {
-        if letter.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
-}
-
-/// `STORAGE_FILE_DIR` as the key it stands for: `storageFileDir`.
-fn camel_case(upper_snake: &str) -> String {
+/// `STORAGE_FILE_DIR` as the key it stands for, `storageFileDir`; `None` for another spelling.
+fn camel_case(upper_snake: &str) -> Option<String> {
     let mut key = String::with_capacity(upper_snake.len());
-    for (at, word) in upper_snake.split('_').enumerate() {
-        let mut letters = word.chars();
-        if at > 0 {
-            key.extend(letters.next());
+    let mut begins_word = false;
+    for letter in upper_snake.chars() {
+        match letter {
+            'a'..='z' => return None,
+            '_' if begins_word => return None,
+            '_' => begins_word = true,
+            _ if begins_word => {
+                key.push(letter);
+                begins_word = false;
+            }
+            _ => key.push(letter.to_ascii_lowercase()),
         }
-        key.extend(letters.map(|letter| letter.to_ascii_lowercase()));
     }
-    key
+    (!begins_word).then_some(key)
 }
 
 #[cfg(test)]

@@ -377,8 +377,8 @@ fn list<const N: usize>(names: [&str; N], is_set: [bool; N]) -> String {
 
 /// Whether a value holds what some readers take for a comment.
 pub(super) fn has_comment(value: &str) -> bool {
-    let signs = [" #", "\t#", " ;", "\t;"];
-    signs.iter().any(|sign| value.contains(sign))
+    let mut pairs = value.as_bytes().windows(2);
+    pairs.any(|pair| matches!(pair, [b' ' | b'\t', b'#' | b';']))
 }
 
 /// Why a text cannot be the name of an application.
