@@ -70,6 +70,7 @@ fn send(answer: Answer, head_only: bool) {
         manager,
         session,
         params,
+        visit,
     } = answer;
     // Before the response: a server that is still writing the body reads nothing of ours.
     let left = match body.check() {
@@ -99,7 +100,7 @@ fn send(answer: Answer, head_only: bool) {
     }
     response.drop_stream();
     // The end of the process is the end of all they hold.
-    mem::forget((response, body, manager, params));
+    mem::forget((response, body, manager, params, visit));
 }
 
 /// Reads the body to its end. Under Apache's `mod_cgid` stdin is a socket, and a process that

@@ -57,6 +57,8 @@ pub(crate) struct Answer {
     /// Of a response that may be a stream, for its log.
     pub(crate) session: Option<SessionDigest>,
     pub(crate) params: Params,
+    /// Closed: freed with the others, or with the process.
+    pub(crate) visit: Box<RequestSession>,
 }
 
 /// What is answered in place of a response that may be sent.
@@ -132,6 +134,7 @@ pub(crate) fn answer(
         manager,
         session,
         params,
+        visit,
     }
 }
 
@@ -224,7 +227,8 @@ fn with_session_headers(
         CacheLimiter::None => &[],
     };
     for (name, value) in fields {
-        headers.insert(name, HeaderValue::from_static(value));
+        // Not by reference, which would be a second copy of the map's code in a request.
+        headers.insert(name.clone(), HeaderValue::from_static(value));
     }
     Ok(response)
 }
