@@ -489,7 +489,7 @@ impl<'a> Pool<'a> {
         let is_left = |job: &Job| job.connection.is_left();
         let timeout = self.limits().body_timeout;
         let line = format!(
-            "a request with a long body is refused: {} others are being read",
+            "a request with a long body is refused: {} others are being read (--workers, bodyBuffer)",
             self.streams.most
         );
         for job in self.streams.take_overdue(timeout, is_left) {
