@@ -317,26 +317,18 @@ mod tests {
     }
 
     #[test]
-    fn the_attributes_are_those_of_the_configuration() {
+    fn the_attributes_are_those_of_the_configuration_and_no_age_exceeds_400_days() {
         let plain = SetCookie::new(&Config::new(), ID.to_owned(), None);
         assert_eq!(
             plain.to_string(),
             format!("sessionId={ID}; HttpOnly; SameSite=Lax; Path=/")
         );
         assert!(plain.over_https(true).to_string().contains("; Secure"));
-        let config = Config::new()
-            .set("cookieName", "__Host-id")
-            .and_then(|c| c.set("cookieSecure", "true"))
-            .and_then(|c| c.set("cookieSameSite", "Strict"))
-            .unwrap();
         let age = Some(Duration::from_secs(3650 * 24 * 3600));
-        let text = SetCookie::new(&config, ID.to_owned(), age)
-            .over_https(false)
-            .to_string();
-        assert_eq!(
-            text,
-            format!("__Host-id={ID}; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=34560000")
-        );
+        let config = Config::new().set("cookieSecure", "true").unwrap();
+        let longest = SetCookie::new(&config, ID.to_owned(), age).over_https(false);
+        let end = "; Secure; Path=/; Max-Age=34560000";
+        assert!(longest.to_string().ends_with(end), "{longest}");
     }
 
     #[test]
