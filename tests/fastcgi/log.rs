@@ -136,10 +136,13 @@ fn a_log_that_nobody_reads_stops_no_worker_and_its_next_line_counts_what_is_lost
 fn that_all_workers_are_busy_is_reported() {
     let server = echo(Socket::ListenUnix).arguments("--workers 2").start();
     let mut running = [(); 2].map(|()| server.send(&get(1, 0, "mode=wait")));
-    let line = "all 2 workers have been busy for 5 s: further requests wait (--workers)";
+    until("both are busy", || server.started() == 2);
+    let mut waiting = server.send(&get(1, 0, ""));
+    let line = "all 2 workers have been busy for 5 s while requests wait (--workers)";
     until("it is reported", || server.log().contains(line));
     server.go();
     for client in &mut running {
         assert_eq!(client.reply(1).unwrap().text(), "waited");
     }
+    assert_eq!(waiting.reply(1).unwrap().text(), "ok");
 }

@@ -21,7 +21,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -245,6 +245,15 @@ impl<'a> Pool<'a> {
             }
         }
         None
+    }
+
+    /// Whether a connection has something to do, or waits to be accepted.
+    fn is_waited_for(&self) -> bool {
+        let mut polled = [
+            PollFd::new(&self.idle.epoll, PollFlags::IN),
+            PollFd::new(&self.listener.socket, PollFlags::IN),
+        ];
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// Takes one connection, and more for other workers that are free.
@@ -564,7 +573,7 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// How long all workers have been busy. Requests that wait for one get no answer, and no other line tells of them.
+/// How long all workers have been busy while requests wait: these get no answer, and no other line tells of them.
 #[derive(Default)]
 pub(super) struct Load {
     /// In looks, one a second.
@@ -575,13 +584,13 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn look_at(&mut self, pool: &Pool<'_>) {
-        let is_busy = pool.waiting.load(Ordering::Relaxed) == 0;
+        let is_busy = pool.waiting.load(Ordering::Relaxed) == 0 && pool.is_waited_for();
         self.busy = if is_busy { self.busy + 1 } else { 0 };
         self.silent = self.silent.saturating_sub(1);
         if self.busy >= BUSY && self.silent == 0 {
             let (workers, seconds) = (pool.workers.size, self.busy);
             report(&format!(
-                "all {workers} workers have been busy for {seconds} s: further requests wait (--workers)"
+                "all {workers} workers have been busy for {seconds} s while requests wait (--workers)"
             ));
             self.silent = 60;
         }
