@@ -4,7 +4,7 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{self, Path};
 use std::process::{self, ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -210,6 +210,15 @@ pub fn rough(time: Duration) -> String {
     }
 }
 
+/// A time in the largest unit that says it exactly, as options and settings take it: `125s`, `150m`.
+pub(crate) fn exact(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let fits = |(unit, _): &(u64, char)| seconds >= 2 * unit && seconds.is_multiple_of(*unit);
+    let units = [(86_400, 'd'), (3_600, 'h'), (60, 'm')];
+    let (unit, letter) = units.into_iter().find(fits).unwrap_or((1, 's'));
+    format!("{}{letter}", seconds / unit)
+}
+
 /// How a program has ended: `exited with 3`.
 pub(crate) fn how_it_ended(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
@@ -221,8 +230,11 @@ pub(crate) fn how_it_ended(status: ExitStatus) -> String {
 
 /// A command of `cgi-session` that acts on the store of this configuration, to be copied.
 pub(crate) fn command_for(config: &Config, command: &str) -> String {
-    let file = config.file().map(cgi_session::shell_word);
-    let file = file.map_or(String::new(), |file| format!(" --config {file}"));
+    let file = config.file().map_or(String::new(), |file| {
+        // Also for cron and for a user in another directory.
+        let file = path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        format!(" --config {}", cgi_session::shell_word(&file))
+    });
     format!("cgi-session {command}{file}")
 }
 
@@ -243,6 +255,11 @@ mod tests {
         assert_eq!(
             [said(0), said(119), said(120), said(7_200), said(172_800)],
             ["0s", "119s", "2m", "2h", "2d"]
+        );
+        let said = |seconds| exact(Duration::from_secs(seconds));
+        assert_eq!(
+            [said(0), said(60), said(125), said(9_000), said(172_800)],
+            ["0s", "60s", "125s", "150m", "2d"]
         );
         // date -u -d @951782399 +%FT%TZ
         let leap_day = UNIX_EPOCH + Duration::from_secs(951_782_400);

@@ -190,16 +190,61 @@ fn another_owner_is_a_problem() {
 #[test]
 fn sessions_that_live_longer_than_the_timeout_are_a_warning() {
     let site = Site::new();
-    site.session();
-    assert_eq!(findings(&site, "", "timeouts"), Vec::<Value>::new());
-    site.session_by(&site.manager_with(&[("timeout", "2h")]));
-    finds(
-        &site,
-        "",
-        "timeouts",
-        "warning",
-        "cgi-session-cleanup --idle 60m",
-    );
+    let file = site.configuration("timeout = 150");
+    let arguments = format!("--config {}", file.display());
+    site.session_by(&site.manager_with(&[("timeout", "150m")]));
+    is_sound(&site, &arguments, "timeouts");
+    let longer = site.manager_with(&[("timeout", "3h")]);
+    site.session_by(&longer);
+    let advised = format!("cgi-session cleanup {arguments} --idle 150m");
+    finds(&site, &arguments, "timeouts", "warning", &advised);
+    // A remembered login, which --idle would end.
+    let mut login = longer.start("").unwrap();
+    login.set_timeout(Some(14 * DAY));
+    login.insert("user", "ada").unwrap();
+    login.commit().unwrap();
+    let found = finds(&site, &arguments, "timeouts", "warning", "one timeout");
+    assert_eq!(found["remedy"], "give all programs one timeout");
+}
+
+#[test]
+fn the_line_proposed_for_cron_cleans_up_this_store() {
+    let site = Site::new();
+    let directory = site.directory.display();
+    let file = site.configuration(&format!("storageFileDir = {directory}"));
+    let by_file = || {
+        let mut command = tool("check");
+        command.current_dir(site.parent());
+        command.arg("--config").arg(file.file_name().unwrap());
+        command
+    };
+    // By a file, and by the environment, which cron does not have.
+    for check in [&by_file as &dyn Fn() -> Command, &|| site.about("check")] {
+        set_age(&site.expired_session().path, 2 * DAY);
+        set_age(&site.file(".gc"), 2 * DAY);
+        let report = Finished::of(check().arg("--json")).json();
+        let mut found = report["findings"].as_array().unwrap().iter();
+        let found = found.find(|it| it["topic"] == "cleanUp").unwrap();
+        let (place, line) = found["remedy"]
+            .as_str()
+            .unwrap()
+            .split_once(": 09")
+            .unwrap();
+        holds(place, "crontab -e as ");
+        let (_, line) = line.split_once(" * * * * ").unwrap();
+        let mut cron = Command::new("sh");
+        let cron = cron.env_clear().env("PATH", "/usr/bin:/bin");
+        Finished::of(cron.args(["-c", line]))
+            .exits_with(0)
+            .says_nothing();
+        assert_eq!(site.names(), BTreeSet::from([".gc".to_owned()]));
+    }
+    if is_root() {
+        site.give_to(SOMEBODY);
+        set_age(&site.file(".gc"), 2 * DAY);
+        // Cron takes no number for a user.
+        finds_problem(&site, "--as 4711", "cleanUp", "crontab -e as root, and");
+    }
 }
 
 #[test]
@@ -297,7 +342,7 @@ fn a_day_without_clean_up_is_a_problem() {
     let site = Site::new();
     is_sound(&site, "", "cleanUp");
     set_age(&site.file(".gc"), 2 * DAY);
-    let found = finds_problem(&site, "", "cleanUp", "cgi-session-cleanup");
+    let found = finds_problem(&site, "", "cleanUp", "cgi-session cleanup");
     assert!(found["text"].as_str().unwrap().contains("2d ago"));
     site.cleanup("").exits_with(0);
     is_sound(&site, "", "cleanUp");
@@ -307,7 +352,7 @@ fn a_day_without_clean_up_is_a_problem() {
 fn old_sessions_that_nobody_ever_cleaned_are_a_problem() {
     let site = Site::new();
     set_age(&site.session().path, 2 * DAY);
-    finds_problem(&site, "", "cleanUp", "cgi-session-cleanup");
+    finds_problem(&site, "", "cleanUp", "cgi-session cleanup");
 }
 
 #[test]

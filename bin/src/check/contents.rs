@@ -1,6 +1,7 @@
 //! What lies in the directory, whether it is cleaned up, and how long sessions live.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, DirEntry, Metadata};
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,12 +9,12 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cgi_session::store::FileKind;
-use cgi_session::{Config, FileStore, Result, Store as _, shell_word};
+use cgi_session::{Config, FileStore, Origin, Result, Store as _, shell_word};
 
 use super::directory::unless_shared;
 use super::finding::{Findings, Level};
 use crate::account::Account;
-use crate::report::{counted, rough};
+use crate::report::{command_for, counted, exact, rough};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// So many sessions are looked into.
@@ -39,7 +40,7 @@ pub(super) fn check(
     let last = FileStore::new(config)?.last_sweep(now);
     let oldest = contents.oldest;
     let oldest = oldest.and_then(|oldest| now.duration_since(oldest).ok());
-    clean_up(last, oldest, account, found);
+    clean_up(last, oldest, &cron(config, account), found);
     Ok(())
 }
 
@@ -156,12 +157,7 @@ impl Contents {
 }
 
 /// Judges when the last clean-up ended and, if none ever did, how old the oldest session is.
-fn clean_up(
-    last: Option<Duration>,
-    oldest: Option<Duration>,
-    account: &Account,
-    found: &mut Findings,
-) {
+fn clean_up(last: Option<Duration>, oldest: Option<Duration>, remedy: &str, found: &mut Findings) {
     let (level, text) = match (last.map(rough), oldest.map(rough)) {
         (Some(ago), _) if last <= Some(DAY) => (Level::Ok, format!("the last one was {ago} ago")),
         (Some(ago), _) => {
@@ -180,18 +176,35 @@ fn clean_up(
     };
     let finding = found.add(level, "cleanUp", text);
     if level == Level::Problem {
-        let cron = format!("09,39 * * * * {} cgi-session-cleanup", account.handle());
-        finding.remedy(format!(
-            "put this line into /etc/cron.d/cgi-session: {cron}"
-        ));
+        finding.remedy(remedy);
     }
+}
+
+/// The line for cron that cleans up this store, and where to put it. Cron has another PATH and environment.
+fn cron(config: &Config, account: &Account) -> String {
+    let program = env::current_exe().unwrap_or_else(|_| "cgi-session".into());
+    let command = command_for(config, "cleanup");
+    let mut command = command.replacen("cgi-session", &shell_word(&program), 1);
+    if let (Origin::Environment(_), Ok(path)) =
+        (config.origin("storageFileDir"), config.storage_file_dir())
+    {
+        command = format!("{command} --storage-file-dir {}", shell_word(path));
+    }
+    // Cron knows no user without a name. Root's clean-up acts as the owner of the directory.
+    let user = match account.name.as_str() {
+        "" | "root" => "root".to_owned(),
+        name => format!("{name} (or as root: crontab -u {name} -e)"),
+    };
+    // An unescaped % ends a line of cron.
+    let command = command.replace('%', "\\%");
+    format!("crontab -e as {user}, and this line: 09,39 * * * * {command}")
 }
 
 /// How long the sessions live unused, as their records say. What keeps a store from being listed has been found
 /// elsewhere.
 pub(super) fn timeouts(config: &Config, found: &mut Findings) {
     let (mut times, mut sessions, mut unreadable) = (BTreeMap::new(), 0, 0);
-    let mut has_longer = false;
+    let (mut has_longer, mut has_own) = (false, false);
     let listed = crate::stores::manager(config.clone()).and_then(|manager| {
         manager.for_each(|_, stored| {
             sessions += 1;
@@ -199,7 +212,10 @@ pub(super) fn timeouts(config: &Config, found: &mut Findings) {
                 Ok(stored) => {
                     let idle = stored.record.idle().unwrap_or(config.timeout());
                     *times.entry(idle).or_insert(0) += 1;
-                    has_longer |= stored.record.timeout().is_none() && idle > config.timeout();
+                    let is_own = stored.record.timeout().is_some();
+                    let is_longer = idle > config.timeout();
+                    has_longer |= is_longer && !is_own;
+                    has_own |= is_longer && is_own;
                 }
                 Err(_) => unreadable += 1,
             }
@@ -215,17 +231,22 @@ pub(super) fn timeouts(config: &Config, found: &mut Findings) {
     }
     let shown: Vec<_> = times
         .iter()
-        .map(|(idle, number)| format!("{} ({})", rough(*idle), counted(*number, "session")))
+        .map(|(idle, number)| format!("{} ({})", exact(*idle), counted(*number, "session")))
         .collect();
     if !shown.is_empty() {
-        let (shown, own) = (shown.join(", "), rough(config.timeout()));
+        let (shown, own) = (shown.join(", "), exact(config.timeout()));
         let text = format!("sessions live unused for {shown}; timeout is {own} here");
         if has_longer {
             let text =
                 format!("{text}; a session keeps the longest of the programs that have saved it");
-            let remedy = format!(
-                "give all programs one timeout; {own} for those that are there: cgi-session-cleanup --idle {own}"
-            );
+            let all = "give all programs one timeout";
+            // --idle also deletes a session whose program gave it a longer timeout of its own.
+            let remedy = if has_own || sessions == MAX_SESSIONS {
+                all.to_owned()
+            } else {
+                let cleanup = command_for(config, "cleanup");
+                format!("{all}; {own} for those that are there: {cleanup} --idle {own}")
+            };
             found.warning("timeouts", text).remedy(remedy);
         } else {
             found.fine("timeouts", text);
@@ -234,6 +255,6 @@ pub(super) fn timeouts(config: &Config, found: &mut Findings) {
     if unreadable > 0 {
         let text = format!("{} cannot be read", counted(unreadable, "session"));
         let finding = found.warning("unreadable", text);
-        finding.remedy("cgi-session list says why");
+        finding.remedy(command_for(config, "list") + " says why");
     }
 }

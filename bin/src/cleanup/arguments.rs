@@ -14,7 +14,10 @@ Examples:
   cgi-session-cleanup --dry-run
 
   # /etc/cron.d/cgi-session, twice an hour, as the user of the web server
-  09,39 * * * * www-data cgi-session-cleanup
+  09,39 * * * * www-data /usr/local/bin/cgi-session-cleanup --config /etc/cgi-session.ini
+
+  # The same in your own crontab (crontab -e), which names no user
+  09,39 * * * * ~/bin/cgi-session-cleanup --config ~/site/cgi-session.ini
 
   # Delete now what was unused for half an hour, though its program keeps it longer
   cgi-session-cleanup --idle 30m
@@ -100,7 +103,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub(crate) max_files: Option<u64>,
 
-    /// Delete sessions that were unused for this time (30m, 2h, 1d), whatever their records say
+    /// Delete sessions that were unused for this time (30m, 2h, 1d), whatever their records say: also those with a longer
+    /// timeout of their own, as of a remembered login
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) idle: Option<Duration>,
 
