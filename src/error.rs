@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -485,7 +486,8 @@ pub fn printable(text: &str) -> String {
     line
 }
 
-/// A path as one word of a command that a message proposes.
+/// A path as one word of a command that a message proposes. What no message shows as it is, such as the end of a
+/// line, is escaped as bash, ksh and zsh read it.
 #[doc(hidden)]
 #[must_use]
 pub fn shell_word(path: &Path) -> String {
@@ -495,6 +497,8 @@ pub fn shell_word(path: &Path) -> String {
         shell_word(&Path::new(".").join(path))
     } else if !text.is_empty() && text.chars().all(is_plain) {
         text.into_owned()
+    } else if path.to_str().is_none_or(|text| printable(text) != text) {
+        format!("$'{}'", path.as_os_str().as_bytes().escape_ascii())
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
@@ -503,6 +507,8 @@ pub fn shell_word(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::process::Command;
 
     #[test]
     fn what_the_machine_is_short_of_concerns_more_than_one_session() {
@@ -511,6 +517,26 @@ mod tests {
             assert!(!failed(errno).may_concern_one_session(), "{errno}");
         }
         assert!(failed(Errno::ACCESS).may_concern_one_session());
+    }
+
+    #[test]
+    fn a_path_in_a_command_is_one_word_that_names_it() {
+        for name in [
+            &b"it's \"mine\"\\"[..],
+            b"a\nb\tc\x7f1",
+            b"\xe2\x80\xae",
+            b"\xff1",
+            b"-x",
+        ] {
+            let path = Path::new(OsStr::from_bytes(name));
+            let word = shell_word(path);
+            assert_eq!(printable(&word), word);
+            let command = format!("printf %s {word}");
+            let said = Command::new("bash").args(["-c", &command]).output();
+            let said = said.unwrap().stdout;
+            let said = said.strip_prefix(b"./").unwrap_or(&said);
+            assert_eq!(OsStr::from_bytes(said), path);
+        }
     }
 
     /// Error types of programs.

@@ -170,7 +170,8 @@ fn configuration(config: &Config, found: &mut Findings) {
         |file| file.display().to_string(),
     );
     let set = counted(set, "key");
-    let text = format!("{source} ({set} set; cgi-session config shows them)");
+    let shown = report::command_for(config, "config");
+    let text = format!("{source} ({set} set; {shown} shows them)");
     let Some(file) = config.file().filter(|file| is_writable_by_all(file)) else {
         found.fine("configuration", text);
         return;

@@ -70,9 +70,11 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
 fn of_visitor(file: Option<&Path>) -> Result<(), Ended> {
     let manager = sessions::manager(file, None)?;
     let header = sessions::cookie_header(&manager)?.ok_or_else(|| {
-        let line = "which session? write its digest, as cgi-session list shows it, or --user; \
-                    HTTP_COOKIE is not set";
-        Ended::saying(line, report::USAGE)
+        let list = report::command_for(manager.config(), "list");
+        let line = format!(
+            "which session? write its digest, as {list} shows it, or --user; HTTP_COOKIE is not set"
+        );
+        Ended::saying(&line, report::USAGE)
     })?;
     // A session that is new holds nothing: its end only takes the client's cookie away.
     let removal = manager.start(header)?.destroy()?;

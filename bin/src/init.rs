@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ended> {
     let config = Config::find_with(file, &[])?;
-    let owner = arguments.owner()?;
+    let owner = arguments.owner(&config)?;
     let is_cookie = config.get("storageType").as_deref() == Some("cookie");
     if arguments.new_key && !is_cookie {
         let line = "--new-key is for storageType = cookie; other stores have no keys";
@@ -109,16 +109,16 @@ fn unowned(what: impl std::fmt::Display) -> Ended {
 }
 
 impl Arguments {
-    fn owner(&self) -> Result<Option<Account>, Ended> {
+    fn owner(&self, config: &Config) -> Result<Option<Account>, Ended> {
         let Some(name) = &self.owner else {
             return Ok(None);
         };
         let current = Account::current();
         let owner = Account::named(name, "--owner")?;
         if !current.is_root() && owner.uid != current.uid {
-            let line = format!(
-                "only root can give a directory away; try: sudo cgi-session init --owner {name}"
-            );
+            let init = report::command_for(config, "init");
+            let line =
+                format!("only root can give a directory away; try: sudo {init} --owner {name}");
             return Err(Ended::saying(&line, report::USAGE));
         }
         Ok(Some(owner))

@@ -140,9 +140,12 @@ pub(crate) fn is_by_header(config: &Config) -> bool {
 /// The Cookie header of the request that this program was started for, if any.
 pub(crate) fn cookie_header(manager: &SessionManager) -> Result<Option<Vec<u8>>, Ended> {
     if is_by_header(manager.config()) {
-        let line = "the session of a visitor is found by a cookie here, and with idFrom = header: there is none; try: \
-            cgi-session start PROGRAM";
-        return Err(Ended::saying(line, report::CONFIGURATION));
+        let start = report::command_for(manager.config(), "start");
+        let line = format!(
+            "the session of a visitor is found by a cookie here, and with idFrom = header: there is none; try: \
+             {start} PROGRAM"
+        );
+        return Err(Ended::saying(&line, report::CONFIGURATION));
     }
     Ok(env::var_os("HTTP_COOKIE").map(OsStringExt::into_vec))
 }
@@ -190,9 +193,10 @@ pub(crate) fn find(manager: &SessionManager, text: &str) -> Result<SessionDigest
     let is_digest =
         text.len() < SessionDigest::LENGTH && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     if !is_digest || text.len() < FEWEST_DIGITS {
+        let list = report::command_for(manager.config(), "list");
         let line = format!(
             "{text:?} is no digest of a session: that is 64 hexadecimal digits, or at least \
-             {FEWEST_DIGITS} of its first; cgi-session list shows them"
+             {FEWEST_DIGITS} of its first; {list} shows them"
         );
         return Err(Ended::saying(&line, report::USAGE));
     }

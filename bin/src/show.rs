@@ -64,9 +64,10 @@ fn of_visitor(manager: &SessionManager) -> Result<SessionDigest, Ended> {
         if manager.session_id(header).is_some() {
             return "HTTP_COOKIE leads to no session".to_owned().into();
         }
-        let line = "which session? write its digest, as cgi-session list shows it; \
-                    HTTP_COOKIE names none";
-        Ended::saying(line, report::USAGE)
+        let list = report::command_for(manager.config(), "list");
+        let line =
+            format!("which session? write its digest, as {list} shows it; HTTP_COOKIE names none");
+        Ended::saying(&line, report::USAGE)
     })
 }
 

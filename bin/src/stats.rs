@@ -76,7 +76,8 @@ pub(crate) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<(), Ende
         return Ok(());
     }
     let unreadable = report::counted(counts.unreadable, "session");
-    Err(format!("{unreadable} could not be read; cgi-session list says why").into())
+    let list = report::command_for(manager.config(), "list");
+    Err(format!("{unreadable} could not be read; {list} says why").into())
 }
 
 #[derive(Default)]

@@ -513,3 +513,30 @@ fn remedies_name_the_configuration_and_the_users_of_the_programs() {
     // The web server's programs would lose a file of root's group.
     checked.says(&command).says("try: chgrp ").lacks("chgrp 0 ");
 }
+
+#[test]
+fn commands_that_a_message_names_are_for_the_same_configuration() {
+    let site = Site::new();
+    fs::write(site.directory.join(session_name()), "junk").unwrap();
+    let directory = site.directory.display();
+    let lines = format!("storageFileDir = {directory}");
+    let file = site.parent().join("site.ini");
+    let names = |lines: &str, arguments: &str, command: &str| {
+        let finished = site.run_under(lines, arguments);
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        let expected = format!("{command} --config {}", file.display());
+        holds(&said, expected.as_str());
+    };
+    for (arguments, command) in [
+        ("check", "cgi-session list"),
+        ("check", "cgi-session config"),
+        ("stats", "cgi-session list"),
+        ("show junk", "cgi-session list"),
+        ("show", "cgi-session list"),
+        ("destroy", "cgi-session list"),
+    ] {
+        names(&lines, arguments, command);
+    }
+    let by_header = lines + "\nidFrom = header:X-Session";
+    names(&by_header, "show", "cgi-session start");
+}

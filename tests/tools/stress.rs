@@ -175,7 +175,9 @@ fn root_makes_no_trial_of_its_own_where_another_user_could_replace_it() {
     let finished = Finished::of(&mut stress(&site, "--json")).exits_with(1);
     let found = finding(&finished);
     assert_eq!(found["level"], "problem", "{found:#}");
-    let remedy = format!("cgi-session check --stress --as {SOMEBODY}");
+    let file = site.nothing_set();
+    let check = format!("cgi-session check --config {}", file.display());
+    let remedy = format!("{check} --stress --as {SOMEBODY}");
     assert_eq!(found["remedy"], remedy.as_str(), "{found:#}");
     is_as_before(&site);
 }

@@ -226,9 +226,9 @@ pub(super) fn try_out(directory: &Path, account: &Account, found: &mut Findings)
 
 /// What helps where there is no room left.
 pub(super) fn make_room(kind: ErrorKind, directory: &Path) -> Option<String> {
-    let shown = directory.display();
+    let word = shell_word(directory);
     let is_full = matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-    is_full.then(|| format!("make room: df -h {shown}; df -i {shown}"))
+    is_full.then(|| format!("make room: df -h {word}; df -i {word}"))
 }
 
 fn run(directory: &Path) -> Result<(), (&'static str, io::Error)> {

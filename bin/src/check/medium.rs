@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use cgi_session::shell_word;
 use indicatif::HumanBytes;
 
 use super::finding::{Findings, Level};
@@ -22,16 +23,16 @@ pub(super) fn check(path: &Path, found: &mut Findings) {
     let Ok(stat) = rustix::fs::statvfs(place) else {
         return;
     };
-    let shown = place.display();
+    let word = shell_word(place);
     let [free, total] = [stat.f_bavail, stat.f_blocks].map(|it| it.saturating_mul(stat.f_frsize));
     let text = format!("{} free", HumanBytes(free));
     let level = room(free, total, MIN_BYTES);
-    add_room(level, "space", text, &format!("df -h {shown}"), found);
+    add_room(level, "space", text, &format!("df -h {word}"), found);
     // Some file systems make inodes as they need them, and say that there are none.
     if stat.f_files > 0 {
         let text = format!("{} inodes free; each session takes one", stat.f_favail);
         let level = room(stat.f_favail, stat.f_files, MIN_INODES);
-        add_room(level, "inodes", text, &format!("df -i {shown}"), found);
+        add_room(level, "inodes", text, &format!("df -i {word}"), found);
     }
 }
 
@@ -130,7 +131,7 @@ fn file_system_of(magic: u64, path: &Path, found: &mut Findings) {
         )
     } else if magic == FUSE {
         let said = "a FUSE file system, which may be a network in disguise";
-        (said.to_owned(), format!("findmnt -T {shown}"))
+        (said.to_owned(), format!("findmnt -T {}", shell_word(path)))
     } else if magic == OVERLAY {
         let said = "an overlay, probably a container's: the sessions are gone with the container";
         (said.to_owned(), format!("mount a volume at {shown}"))

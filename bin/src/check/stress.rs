@@ -9,7 +9,7 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cgi_session::{Config, one_line};
+use cgi_session::{Config, one_line, shell_word};
 use indicatif::HumanCount;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ use crate::account::Account;
 use crate::location::Location;
 use crate::owner::is_roots_alone;
 use crate::private::{self, PrivateDirectory};
-use crate::report::counted;
+use crate::report::{command_for, counted};
 use crate::signals::Signals;
 pub use trial::take_part;
 use trial::{Failure, Outcome};
@@ -104,12 +104,14 @@ fn cannot_run(config: &Config, home: &Path, failure: &Failure, found: &mut Findi
                 owner.filter(|owner| !owner.is_root() || !account.is_root())
             });
             let user = user.map_or("USER".to_owned(), |user| user.handle());
-            format!("cgi-session check --stress --as {user}")
+            command_for(config, "check") + " --stress --as " + &user
         }
-        Some(io::ErrorKind::NotFound) => "cgi-session init".to_owned(),
+        Some(io::ErrorKind::NotFound) => {
+            command_for(config, "init") + " --owner " + &account.programs_handle()
+        }
         kind => kind
             .and_then(|kind| make_room(kind, home))
-            .unwrap_or_else(|| format!("findmnt -T {shown}")),
+            .unwrap_or_else(|| format!("findmnt -T {}", shell_word(home))),
     };
     found.problem(TOPIC, text).at(home).remedy(remedy);
 }
@@ -136,7 +138,7 @@ fn report(config: &Config, home: &Path, outcome: &Outcome, found: &mut Findings)
         if outcome.increments() == 0 {
             let text = format!("too little was tried on {place}: {what}");
             let finding = found.warning(TOPIC, text);
-            finding.remedy("cgi-session check --stress --seconds 60");
+            finding.remedy(command_for(config, "check") + " --stress --seconds 60");
         } else {
             let text = format!(
                 "sessions are safe on {place}: {what}; none lost, none doubled, nothing left behind"
@@ -180,18 +182,26 @@ fn place_and_remedy(config: &Config, home: &Path) -> (String, &'static str) {
 mod tests {
     use super::*;
 
+    /// What is said of a trial in a directory that this has kept from beginning.
+    fn said(kind: io::ErrorKind, home: &str) -> String {
+        let failure = cgi_session::Error::io("cannot create", home, kind.into()).into();
+        let mut found = Findings::default();
+        let config = Config::new().set("storageFileDir", home).unwrap();
+        cannot_run(&config, Path::new(home), &failure, &mut found);
+        found.json().to_string()
+    }
+
     #[test]
     fn the_remedy_is_for_the_cause_also_of_an_error_of_the_store() {
-        let cause = io::Error::from(io::ErrorKind::StorageFull);
-        let failure = cgi_session::Error::io("cannot create", "/sessions", cause).into();
-        let mut found = Findings::default();
-        let config = Config::new().set("storageFileDir", "/sessions").unwrap();
-        cannot_run(&config, Path::new("/sessions"), &failure, &mut found);
-        let said = found.json().to_string();
+        let full = said(io::ErrorKind::StorageFull, "/my sessions");
         assert!(
-            said.contains("cannot create /sessions: no storage space"),
-            "{said}"
+            full.contains("cannot create /my sessions: no storage space"),
+            "{full}"
         );
-        assert!(said.contains("df -h /sessions"), "{said}");
+        assert!(full.contains("df -h '/my sessions'"), "{full}");
+        let missing = said(io::ErrorKind::NotFound, "/sessions");
+        assert!(missing.contains("cgi-session init --owner "), "{missing}");
+        let other = said(io::ErrorKind::InvalidInput, "/my sessions");
+        assert!(other.contains("findmnt -T '/my sessions'"), "{other}");
     }
 }
