@@ -99,7 +99,8 @@ impl Found {
         let is_ours = holds_keys(&self.text);
         if !is_ours {
             problems.push(format!(
-                "{shown} is no file of keys: each line that is no comment must be {} digits 0-9a-f; it was left alone",
+                "{shown} is no file of keys: each line that is no comment must be {} digits 0-9a-f; it was left alone: \
+                 move it away, and run this again",
                 2 * BYTES
             ));
         }

@@ -297,6 +297,7 @@ fn a_directory_in_tmp_is_a_problem() {
     let site = Site::in_place(Path::new("/tmp"));
     let remedy = "storageFileDir = /var/lib/cgi-session";
     let found = finds_problem(&site, "", "temporary", remedy);
+    holds(found["remedy"].as_str().unwrap(), "stay behind");
     assert!(found["text"].as_str().unwrap().contains("PrivateTmp"));
     // Of two commands the first is run.
     fs::remove_dir(&site.directory).unwrap();
@@ -430,9 +431,12 @@ fn a_file_of_keys_that_no_program_can_use_is_a_problem() {
     let checked = site.run_under("storageType = cookie", "check");
     checked.exits_with(1).says("needs secretKeyFile");
     fs::write(site.parent().join("index.html"), "").unwrap();
-    check()
-        .exits_with(1)
-        .says("secretKeyFile = /var/lib/cgi-session/keys");
+    // Another key would end all sessions, and the sessions' directory is no place for it.
+    let command = format!("try: mv -n {} /etc/cgi-session.key", keys.display());
+    let checked = check().exits_with(1).says(&command);
+    checked.says("secretKeyFile = /etc/cgi-session.key");
+    fs::remove_file(&keys).unwrap();
+    check().exits_with(1).lacks("mv -n");
 }
 
 #[test]

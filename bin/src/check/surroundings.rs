@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cgi_session::shell_word;
+
 use super::directory::install;
 use super::finding::Findings;
 use crate::account::Account;
@@ -25,6 +27,7 @@ const UNIT_DIRECTORIES: [&str; 4] = [
 ];
 const UNITS: [&str; 5] = ["apache2", "httpd", "nginx", "lighttpd", "fcgiwrap"];
 const BETTER: &str = "/var/lib/cgi-session";
+const BETTER_KEY: &str = "/etc/cgi-session.key";
 
 /// Looks at the directory or the file that the configuration names in `key`.
 pub(super) fn check(path: &Path, key: &str, account: &Account, found: &mut Findings) {
@@ -39,11 +42,31 @@ pub(super) fn check(path: &Path, key: &str, account: &Account, found: &mut Findi
         found.fine("place", "neither in a document root nor in /tmp");
         return;
     };
+    let remedy = elsewhere(&path, key, account);
+    found.problem(topic, text).at(&path).remedy(remedy);
+}
+
+/// A better place, and what becomes of that which is at `path`.
+fn elsewhere(path: &Path, key: &str, account: &Account) -> String {
+    if key == "secretKeyFile" {
+        let setting = format!("{key} = {BETTER_KEY}");
+        // Other keys would end all sessions.
+        let command = format!("mv -n {} {BETTER_KEY}, and ", shell_word(path));
+        return if path.exists() {
+            command
+        } else {
+            String::new()
+        } + &setting;
+    }
     let install = install(Path::new(BETTER), account);
     let name = path.file_name().filter(|_| key != "storageFileDir");
     let better = name.map_or(BETTER.into(), |name| Path::new(BETTER).join(name));
-    let remedy = format!("{install}, and {key} = {}", better.display());
-    found.problem(topic, text).at(&path).remedy(remedy);
+    let how = match key {
+        "snapshotFile" => "it is moved while the programs are stopped",
+        _ => "cgi-session copy takes them there (docs/operation.md, Move the directory)",
+    };
+    let better = better.display();
+    format!("{install}, and {key} = {better}; present sessions stay behind unless {how}")
 }
 
 fn fate(top: &str) -> String {
