@@ -2,7 +2,7 @@
 
 use cgi_session::Result;
 
-use crate::support::{DEADLINE, Place, n, record, record_of_size};
+use crate::support::{DEADLINE, IDLE, Place, ahead, n, record, record_of_size};
 use testkit::prelude::*;
 
 /// A store with this floor below `directory`.
@@ -127,4 +127,29 @@ fn a_part_of_the_inodes_is_kept_free() {
         fs::write(disk.path().join(n.to_string()), "").unwrap();
     }
     refuses(&store, "% of the inodes are free, 50% must be");
+}
+
+#[test]
+fn a_clean_up_makes_the_room_that_its_lock_needs() {
+    let Some(disk) = SmallDisk::mount("size=10m,nr_inodes=20") else {
+        return;
+    };
+    let store = store(disk.path(), "0");
+    let id = create(&store, &record(1)).0;
+    let filler = |n: u32| disk.path().join(n.to_string());
+    let full = (0..30).find(|n| fs::write(filler(*n), "").is_err());
+    assert!(full.is_some());
+    // Nothing has expired, and it is no failure.
+    let swept = store
+        .delete_expired(&Sweep::new(), SystemTime::now())
+        .unwrap();
+    assert_eq!((swept.live, swept.deleted), (1, 0));
+    assert_eq!(store.last_sweep(SystemTime::now()), None);
+
+    let swept = store
+        .delete_expired(&Sweep::new(), ahead(100 * IDLE))
+        .unwrap();
+    assert_eq!((swept.deleted, swept.failures), (1, Vec::new()));
+    assert!(!store.path(&id).exists());
+    assert!(store.last_sweep(SystemTime::now()).is_some());
 }

@@ -5,6 +5,7 @@
 //! again under that lock.
 
 use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -50,8 +51,13 @@ impl FileStoreInner {
             // a clean-up that never was.
             return self.sweep_folders(sweep, now).map(|(report, _)| report);
         }
-        if let Some(sweep_lock) = self.directory.try_lock_or_create(SWEEP_LOCK)? {
-            return self.sweep_locked(&sweep_lock, sweep, now);
+        match self.directory.try_lock_or_create(SWEEP_LOCK) {
+            Ok(Some(sweep_lock)) => return self.sweep_locked(&sweep_lock, sweep, now),
+            Ok(None) => {}
+            Err(Error::Io { source, .. }) if is_full(&source) => {
+                return self.sweep_unlocked(sweep, now);
+            }
+            Err(error) => return Err(error),
         }
         let already_running = true;
         Ok(SweepReport {
@@ -88,6 +94,18 @@ impl FileStoreInner {
             self.directory
                 .failed("cannot set the time of", SWEEP_LOCK, error)
         })?;
+        Ok(report)
+    }
+
+    /// Makes the room that `.gc` needs. Each session still has a lock of its own.
+    fn sweep_unlocked(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
+        let has_cap = self.config.max_sessions > 0;
+        let counted = has_cap.then(|| count::read(self).ok()).flatten();
+        let (report, uncounted) = self.sweep_folders(sweep, now)?;
+        count::forget(self, report.deleted.saturating_sub(uncounted), counted);
+        if let Err(error) = self.directory.try_lock_or_create(SWEEP_LOCK) {
+            log::warn!("{}", error.one_line());
+        }
         Ok(report)
     }
 
@@ -140,6 +158,14 @@ impl FileStoreInner {
         report.stopped_early = run.stop.into_inner();
         Ok((report, run.uncounted.into_inner()))
     }
+}
+
+/// Whether there is no room for one more file.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 fn add(total: &mut SweepReport, part: SweepReport) {

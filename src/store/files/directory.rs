@@ -261,7 +261,11 @@ impl Directory {
                     }
                 }
                 Err(errno) => {
-                    return Err(self.advised("cannot create a session file in", "", errno));
+                    let (action, name) = match name {
+                        ".gc" | ".count" | ".users" | ".sweep" => ("cannot create", name),
+                        _ => ("cannot create a session file in", ""),
+                    };
+                    return Err(self.advised(action, name, errno));
                 }
             }
         }
