@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_attributes_are_those_of_the_configuration_and_no_age_exceeds_400_days() {
+    fn the_attributes_are_those_of_the_configuration() {
         let plain = SetCookie::new(&Config::new(), ID.to_owned(), None);
         assert_eq!(
             plain.to_string(),

@@ -46,7 +46,8 @@ A Set-Cookie of PROGRAM's own is sent, but none of the session's name: it is lef
 
 With --stream the values are stored when PROGRAM has printed its header block: set, unset and destroy fail from then on.
 From then on other requests of the session run, and what PROGRAM writes is sent at once, without a limit. When
-it fails later, or the wrapper gets SIGTERM, the response is cut off; when the client leaves, PROGRAM is ended.
+it fails later, or the wrapper gets SIGTERM, the response is cut off; when the client leaves, PROGRAM is ended, and for HEAD
+when its header block has come.
 
 Options come before PROGRAM: what follows it is PROGRAM's own.";
 

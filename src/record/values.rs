@@ -191,7 +191,7 @@ impl Values {
     }
 
     /// The fields, and the values without those that stand beside an alias. Programs from before and after a change of a
-    /// field's name may run at once: who writes the new one removes its alias, so that the alias was written last.
+    /// field's name may run at once: an edit of the new one removes its alias, so that the alias was written last.
     fn current<T: DeserializeOwned>(&self) -> Result<(T, Cow<'_, Self>)> {
         let read = self.read_fields();
         let Some(field) = read
@@ -234,7 +234,7 @@ impl Values {
     ///
     /// A field that `change` has changed is written under its name, and removed when it is `None` (unless its default
     /// is another) or is now skipped when serialized; everything else stays as it is. What an alias of a changed field
-    /// had stored goes; stored beside its field, it is what counts.
+    /// had stored goes; stored beside its field, it is what counts: [`Values::insert`] removes no alias.
     ///
     /// ```
     /// # use cgi_session::{Config, SessionManager};

@@ -73,6 +73,7 @@ pub(crate) trait Client {
 thread_local! {
     static PLACES: RefCell<Option<Arc<dyn WaitingPlaces>>> = const { RefCell::new(None) };
     static CLIENT: RefCell<Option<Weak<dyn Client>>> = const { RefCell::new(None) };
+    static GIVES_UP: Cell<bool> = const { Cell::new(false) };
 }
 
 /// From now on this thread waits only where there is a place.
@@ -81,13 +82,25 @@ pub(crate) fn wait_in(places: Arc<dyn WaitingPlaces>) {
     PLACES.set(Some(places));
 }
 
-/// From now on this thread waits only as long as this client does.
+/// From now on this thread opens sessions for this client, if it is one that may be given up.
 #[cfg(all(target_os = "linux", feature = "fastcgi"))]
-pub(crate) fn wait_for(client: Weak<dyn Client>) {
-    CLIENT.set(Some(client));
+pub(crate) fn wait_for(client: Option<Weak<dyn Client>>) {
+    CLIENT.set(client);
+    GIVES_UP.set(false);
+}
+
+/// Opens a session, and waits for it only as long as the thread's client does. A logout waits whoever has left.
+pub(crate) fn for_client<T>(open: impl FnOnce() -> T) -> T {
+    GIVES_UP.set(true);
+    let opened = open();
+    GIVES_UP.set(false);
+    opened
 }
 
 fn check_client() -> Result<()> {
+    if !GIVES_UP.get() {
+        return Ok(());
+    }
     let client = CLIENT.with_borrow(|client| client.as_ref().and_then(Weak::upgrade));
     if client.is_some_and(|client| client.is_left()) {
         let action = "the session is waited for no longer";

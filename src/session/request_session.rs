@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::id::{SessionDigest, SessionId};
 use crate::record::{Device, Record};
 use crate::session::SessionManager;
+use crate::session::held;
 use crate::session::inner::Found;
 use crate::session::lazy_manager::{LazyManager, RETRY};
 use crate::session::{ClosedCookie, Flashed, MAX_CANDIDATES, Session, Snapshot, UserSession};
@@ -282,7 +283,7 @@ impl RequestSession {
     }
 
     pub(crate) fn session(&mut self) -> Result<&mut Session> {
-        match self.open()? {
+        match held::for_client(|| self.open())? {
             Found::Live(()) => {}
             Found::Marker(_) => return Err(Error::Replaced),
             // Another request has ended it: what this one would begin logs out who has logged in again since.
@@ -295,7 +296,7 @@ impl RequestSession {
     }
 
     pub(crate) fn existing(&mut self) -> Result<Option<&mut Session>> {
-        self.open()?;
+        held::for_client(|| self.open())?;
         Ok(self.session.as_mut())
     }
 

@@ -370,7 +370,8 @@ impl Connection {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes what the peer takes now.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }

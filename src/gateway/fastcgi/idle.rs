@@ -73,21 +73,25 @@ impl IdleConnections {
         }
         connection.get_mut().is_new = false;
         drop(idle);
-        self.make_room();
+        self.make_room(0);
         None
     }
 
-    /// Closes the connections whose peers take their responses too slowly, the slowest first but no only one, while all
-    /// that was not taken is too much for memory.
-    pub(super) fn make_room(&self) {
+    /// Closes the connections whose peers take their responses too slowly, the slowest first, while all that was not
+    /// taken is too much for memory, but not an only one: `others` of them are in workers' hands.
+    pub(super) fn make_room(&self, others: usize) {
         while self.places.owe_too_much() {
             let mut idle = self.now();
+            // All workers may be staying with theirs, so that nobody sees that there is room for these. Of an error an
+            // event tells.
+            idle.values_mut()
+                .for_each(|connection| drop(connection.flush()));
             let owed = || idle.iter().filter(|(_, connection)| connection.is_owed());
             let slow = owed().filter(|(_, connection)| connection.is_slow());
             let slowest = slow.min_by_key(|(_, connection)| connection.deadline());
             let slowest = slowest
                 .map(|(number, _)| *number)
-                .filter(|_| owed().nth(1).is_some());
+                .filter(|_| owed().count() + others > 1);
             let closed = slowest.and_then(|number| idle.remove(&number));
             drop(idle);
             if closed.is_none() {

@@ -365,18 +365,21 @@ impl<'a> Pool<'a> {
 
     /// Runs the handler and answers. Returns the connection if there is more to read.
     fn handle(&self, job: Job, out: &mut Vec<u8>) -> Option<Connection> {
-        // While a worker is free no request has waited for one.
-        if self.waiting.load(Ordering::Relaxed) == 0 && job.connection.is_left() {
-            return None;
-        }
         let connection = Rc::new(RefCell::new(job.connection));
-        session::wait_for(Rc::downgrade(&connection) as Weak<_>);
         let stdin = Box::new(RequestBody(Rc::clone(&connection)));
         let length = job.params.get("CONTENT_LENGTH").map(OsStrExt::as_bytes);
         let body = Body::with_end(stdin, length);
         let manager = self.manager.clone();
         let request = Request::new(job.params, body, manager, job.arrived);
         let head_only = request.method() == Method::HEAD;
+        // What is sent to change something is done for a client that has left, too.
+        let may_give_up = request.method().is_safe();
+        // While a worker is free no request has waited for one.
+        let has_waited = self.waiting.load(Ordering::Relaxed) == 0;
+        if may_give_up && has_waited && connection.borrow().is_left() {
+            return None;
+        }
+        session::wait_for(may_give_up.then(|| Rc::downgrade(&connection) as Weak<_>));
         let mut stream_thread = None;
         let (answer, lines) = error_log::keep(|| {
             answer(&self.handler, request, || {
@@ -435,7 +438,7 @@ impl<'a> Pool<'a> {
     /// meanwhile no other one is made here.
     fn await_room(&self, connection: &mut Connection) {
         while self.places.owe_too_much() && connection.is_taking() && !self.idle.is_stopping() {
-            self.idle.make_room();
+            self.idle.make_room(1);
             if connection.flush_within(ROOM_PAUSE).is_err() {
                 return;
             }
@@ -597,7 +600,7 @@ impl Load {
     }
 }
 
-/// A thread with as much stack as a CGI program has, where there are enough addresses.
+/// A thread with as much stack as a CGI program mostly has, where there are enough addresses.
 fn handler_thread(name: String) -> thread::Builder {
     let stack = if usize::BITS < 64 { 2 << 20 } else { 8 << 20 };
     thread::Builder::new().name(name).stack_size(stack)
