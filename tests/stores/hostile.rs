@@ -115,6 +115,8 @@ fn a_hard_link_is_refused_and_its_other_name_untouched() {
             .err()
             .unwrap();
         assert!(error.to_string().contains("more than one name"), "{error}");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("remove its other name"), "{hint}");
     }
     place.set_modified(&id, ago(100 * IDLE));
     let report = place.sweep(SystemTime::now());

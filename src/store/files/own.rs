@@ -7,7 +7,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::calls;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 
 /// Checks an opened file. `None` when it has no name any more: it was deleted or replaced after it was opened.
 pub(in crate::store) fn examine(
@@ -29,7 +29,15 @@ pub(in crate::store) fn examine(
     match stat.st_nlink {
         0 => Ok(None),
         1 => Ok(Some(stat)),
-        _ => Err(suspicious(&path(), "has more than one name (hard links)")),
+        _ => {
+            let path = path();
+            let file = shell_word(&path);
+            let hint = format!(
+                "it was left alone; remove its other name, as in a copy made of hard links, not this one; \
+                 find DIR -samefile {file} shows the names in a directory"
+            );
+            Err(Error::refused(&path, "has more than one name (hard links)").with_hint(hint))
+        }
     }
 }
 
