@@ -370,6 +370,18 @@ fn foreign_and_damaged_files_are_warnings() {
 }
 
 #[test]
+fn a_session_with_a_second_name_is_a_problem() {
+    let site = Site::new();
+    let stored = site.session();
+    is_sound(&site, "", "linked");
+    let copy = site.parent().join("copy");
+    fs::hard_link(&stored.path, &copy).unwrap();
+    finds_problem(&site, "", "linked", "remove the other names");
+    fs::remove_file(copy).unwrap();
+    is_sound(&site, "", "linked");
+}
+
+#[test]
 fn sessions_of_another_value_of_shards_are_a_warning() {
     let site = Site::new();
     site.session();

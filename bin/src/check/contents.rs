@@ -90,6 +90,7 @@ impl Contents {
                 self.add_directory(&entry.path(), &format!("{shown}/"), account);
             }
             _ if !stat.is_file() => self.note("irregular", shown),
+            _ if stat.nlink() > 1 => self.note("linked", shown),
             // The time of what a change of id leaves for a moment.
             FileKind::Session(_) if stat.mtime() == 0 => {}
             FileKind::Session(_) => {
@@ -115,7 +116,14 @@ impl Contents {
 
     fn report(&self, path: &Path, account: &Account, found: &mut Findings) {
         let (shown, word) = (path.display(), shell_word(path));
-        for topic in ["owner", "irregular", "shards", "damaged", "foreign"] {
+        for topic in [
+            "owner",
+            "irregular",
+            "linked",
+            "shards",
+            "damaged",
+            "foreign",
+        ] {
             let Some(files) = self.files.get(topic) else {
                 continue;
             };
@@ -129,6 +137,11 @@ impl Contents {
                     Level::Problem,
                     "named like a session, but no regular file, and never opened",
                     format!("find {word} -name '*.json' ! -type f -ls"),
+                ),
+                "linked" => (
+                    Level::Problem,
+                    "with more than one name (hard links), which no program uses; is there a copy made of hard links?",
+                    format!("remove the other names, not these: find DIR -samefile FILE; here: find {word} -type f -links +1"),
                 ),
                 "shards" => (
                     Level::Warning,
