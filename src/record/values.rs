@@ -118,8 +118,8 @@ impl Values {
     /// [`Error::Key`] for a key that is empty, or longer than `maxKeyLength` says (at most
     /// [`MAX_KEY_LENGTH`]);
     /// [`Error::Value`] for a value that JSON cannot hold or would not give back as it was: a
-    /// number that is not finite or needs more than 64 bits, a map key that is not text or comes twice,
-    /// nesting deeper than 100. The old value then stays.
+    /// number that is not finite or needs more than 64 bits, a map key that is neither text nor a number or comes
+    /// twice, nesting deeper than 100. The old value then stays.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Serialize) -> Result<()> {
         let key = key.into();
         let text = self.storable(&key, &value)?;

@@ -89,7 +89,7 @@ pub(crate) fn wait_for(client: Option<Weak<dyn Client>>) {
     GIVES_UP.set(false);
 }
 
-/// Opens a session, and waits for it only as long as the thread's client does. A logout waits whoever has left.
+/// Opens a session, and waits for it only as long as the thread's client does. A logout waits in any case.
 pub(crate) fn for_client<T>(open: impl FnOnce() -> T) -> T {
     GIVES_UP.set(true);
     let opened = open();

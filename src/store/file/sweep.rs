@@ -97,7 +97,7 @@ impl FileStoreInner {
         Ok(report)
     }
 
-    /// Makes the room that `.gc` needs. Each session still has a lock of its own.
+    /// Makes the room that `.gc` needs. Each session still has its lock.
     fn sweep_unlocked(&self, sweep: &Sweep<'_>, now: SystemTime) -> Result<SweepReport> {
         let has_cap = self.config.max_sessions > 0;
         let counted = has_cap.then(|| count::read(self).ok()).flatten();
